@@ -1,0 +1,34 @@
+// The table of contents of pynn._core.
+#include <pybind11/pybind11.h>
+
+#include "bindings/bindings.h"
+#include "runtime/errors.h"
+
+namespace py = pybind11;
+
+namespace {
+
+void raise_as(const char* name, const std::exception& error) {
+  py::set_error(py::module_::import("pynn.errors").attr(name), error.what());
+}
+
+void translate(std::exception_ptr pointer) {
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const pynn::ShapeError& error) {
+    raise_as("ShapeError", error);
+  } catch (const pynn::DTypeError& error) {
+    raise_as("DTypeError", error);
+  } catch (const pynn::LabelError& error) {
+    raise_as("LabelError", error);
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.attr("__version__") = PYNN_VERSION;
+  py::register_local_exception_translator(&translate);
+  pynn::bind_runtime(m);
+  pynn::bind_relu(m);
+}

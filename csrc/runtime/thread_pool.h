@@ -1,0 +1,33 @@
+// One pool of threads for the process. Work is cut by its shape alone, never by the number of threads, so that every
+// kernel gives the same bits on any number of them.
+#pragma once
+
+#include <cstdint>
+
+namespace pynn {
+
+// Processors this process may use: its affinity mask and its cgroup's quota, at least 1.
+int usable_processors();
+
+int num_threads();
+void set_num_threads(int count);  // 1 ... 1024; std::invalid_argument otherwise
+
+using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t end);
+
+// Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several threads when
+// units * work_per_unit (in floating-point operations, roughly) is worth it. A unit is never split, and the function must not
+// throw. A caller that finds the pool busy, or that is itself a worker, does all the work alone.
+void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
+                  void* context);
+
+template <typename Function>
+void parallel_for(std::int64_t units, std::int64_t work_per_unit, const Function& function) {
+  parallel_for(
+      units, work_per_unit,
+      [](void* context, std::int64_t begin, std::int64_t end) {
+        (*static_cast<const Function*>(context))(begin, end);
+      },
+      const_cast<Function*>(&function));
+}
+
+}  // namespace pynn

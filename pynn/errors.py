@@ -1,0 +1,37 @@
+"""Exceptions of pynn. Each says what was expected, what came and where; all derive from PynnError."""
+
+
+class PynnError(Exception):
+    """Base of every exception that pynn raises on purpose."""
+
+
+class ShapeError(PynnError, ValueError):
+    """The shape of an array does not fit."""
+
+
+class DTypeError(PynnError, TypeError):
+    """The dtype or the type of an array does not fit."""
+
+
+class LabelError(PynnError, ValueError):
+    """A class label lies outside its range."""
+
+
+class NonFiniteError(PynnError, ValueError):
+    """A loss is infinite or not a number: training has diverged."""
+
+
+class FormatError(PynnError, ValueError):
+    """The content of a file is not what its format prescribes."""
+
+
+class StateError(PynnError, RuntimeError):
+    """A call came out of order, such as backward before forward."""
+
+
+class BackendError(PynnError, RuntimeError):
+    """A back end is not available here."""
+
+
+class MissingExtraError(PynnError, ImportError):
+    """An optional dependency is not installed."""
