@@ -1,5 +1,7 @@
 """Exceptions of pynn. Each says what was expected, what came and where; all derive from PynnError."""
 
+from typing import Any
+
 
 class PynnError(Exception):
     """Base of every exception that pynn raises on purpose."""
@@ -18,7 +20,13 @@ class LabelError(PynnError, ValueError):
 
 
 class NonFiniteError(PynnError, ValueError):
-    """A loss is infinite or not a number: training has diverged."""
+    """A loss is infinite or not a number: training has diverged.
+
+    Attributes:
+        history: from `pynn.fit`, the epochs before (a `train.History`); otherwise None.
+    """
+
+    history: Any = None
 
 
 class FormatError(PynnError, ValueError):

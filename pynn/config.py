@@ -1,0 +1,30 @@
+"""What this installation of pynn is and runs on."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from pynn import _core
+from pynn.backends import get_backend
+
+
+def config() -> dict[str, Any]:
+    """Versions, instruction set, threads, back end: plain values by name."""
+    return {
+        "pynn": _core.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "backend": get_backend(),
+        **{name: value for name, value in _core.config().items() if name != "version"},
+    }
+
+
+def show_config() -> None:
+    """Print what this installation is and runs on: for reports of problems."""
+    for name, value in config().items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        print(f"{name.replace('_', ' ')}: {text}")

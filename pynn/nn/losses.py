@@ -1,0 +1,117 @@
+"""Losses as objects: called on output and target they give the value; backward gives the gradient of that call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pynn import ops
+from pynn.errors import StateError
+from pynn.graph import Array
+
+
+class Loss:
+    """Base of all losses. A loss of your own defines `value_and_gradient`."""
+
+    _gradient: Array | None = None
+
+    def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
+        """The loss and its gradient with respect to output.
+
+        Args:
+            output: what the model gave, shape (N, ...).
+            target: what it should have given.
+
+        Returns:
+            A float, and an array in the shape and dtype of output.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define value_and_gradient")
+
+    def __call__(self, output: Array, target: Any) -> float:
+        """The loss; its gradient is kept for `backward`."""
+        value, self._gradient = self.value_and_gradient(output, target)
+        return value
+
+    def backward(self) -> Array:
+        """The gradient of the last call with respect to output, in its shape.
+
+        Raises:
+            StateError: no call came before.
+        """
+        if self._gradient is None:
+            raise StateError("backward of a loss needs a call first: value = loss(output, target)")
+        return self._gradient
+
+    def count(self, target: Any) -> float:
+        """How much a batch weighs in the mean over several batches; the number of its samples."""
+        return float(len(np.asarray(target)))
+
+
+def _scalar_reduction(reduction: str) -> str:
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"a loss that trains has reduction 'mean' or 'sum', got {reduction!r}")
+    return reduction
+
+
+class CrossEntropyLoss(Loss):
+    """Softmax cross-entropy of logits (N, C, ...) and labels (N, ...) or probabilities; see `ops.cross_entropy`.
+
+    Args:
+        weight: one weight for each class, shape (C,).
+        label_smoothing: share of each label that is spread over all classes.
+        ignore_index: label of samples that do not count.
+        reduction: "mean" or "sum".
+    """
+
+    def __init__(
+        self,
+        *,
+        weight: ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        self.weight = None if weight is None else np.asarray(weight)
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        self.reduction = _scalar_reduction(reduction)
+
+    def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
+        """The loss and its gradient with respect to the logits; probabilities are converted to their dtype."""
+        target = np.asarray(target)
+        if target.dtype.kind == "f":
+            target = target.astype(output.dtype, copy=False)
+        value, gradient = ops.cross_entropy(
+            output, target,
+            weight=None if self.weight is None else self.weight.astype(output.dtype),
+            label_smoothing=self.label_smoothing, ignore_index=self.ignore_index,
+            reduction=self.reduction, return_grad=True,
+        )  # fmt: skip
+        return value, gradient
+
+    def count(self, target: Any) -> float:
+        """The weight of the samples that count."""
+        labels = np.asarray(target)
+        if labels.dtype.kind == "f":
+            return float(len(labels))
+        kept = labels[labels != self.ignore_index] if self.ignore_index is not None else labels
+        return float(kept.size if self.weight is None else self.weight[kept].sum())
+
+
+class MSELoss(Loss):
+    """Mean squared error of a prediction and a target of the same shape; see `ops.mse_loss`.
+
+    Args:
+        reduction: "mean" over all elements, or "sum".
+    """
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        self.reduction = _scalar_reduction(reduction)
+
+    def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
+        """The loss and its gradient with respect to the prediction; the target is converted to its dtype."""
+        target = np.asarray(target).astype(output.dtype, copy=False)
+        value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
+        return value, gradient

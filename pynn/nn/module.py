@@ -1,0 +1,385 @@
+"""Modules: parameters in __init__, layers called in forward. A module is traced once, then its graph runs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from pynn import executors
+from pynn.errors import DTypeError, FormatError, ShapeError, StateError
+from pynn.executors import Stream, Tape
+from pynn.graph import Array, Graph, Shape, Symbol, Variable, tracing
+from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
+from pynn.random import get_seed
+
+# How many samples run at once outside training, so that memory does not grow with the batch.
+_CHUNK = 256
+# How many graphs a model keeps: the usual batch, the last smaller one, and those of evaluation, several times over.
+_CACHED_GRAPHS = 16
+
+
+@dataclass
+class Trace:
+    """A graph and what the model was when it was recorded."""
+
+    graph: Graph
+    version: tuple[Any, ...]
+    modules: list[Module]  # keeps alive what `version` names by id
+
+
+class Module:
+    """A part of a model, or all of it.
+
+    Subclasses set parameters (`Parameter`), buffers (`Buffer`) and other modules as attributes and define `forward`, which
+    calls layers and operators on symbols. `model(x)` on an array runs the traced graph.
+
+    Attributes:
+        training: the mode; see `train` and `eval`.
+    """
+
+    training: bool = True
+
+    # Attributes whose names start with _run_ belong to running a model, not to what it is.
+    _run_version: int = 0
+    _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
+    _run_checked: tuple[int, tuple[Any, ...]] | None = None
+    _run_tape: tuple[Graph, Tape] | None = None
+    _run_steps: int = 0
+
+    def forward(self, *inputs: Any) -> Any:
+        """Compute the output from symbols. To be defined by each subclass."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    # What a model is made of ------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_run_"):
+            object.__setattr__(self, name, value)
+            return
+        if name in self.__dict__ and self.__dict__[name] is value:
+            return
+        object.__setattr__(self, name, value)
+        if name != "training":  # the mode is compared by value, so that going back to it finds the old graph
+            self._run_version += 1
+        note_change()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._run_version += 1
+        note_change()
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules set as attributes of this one, with their names."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each once, with their paths."""
+        yield from self._walk(prefix, set())
+
+    def _walk(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module]]:
+        if id(self) in seen:
+            return
+        seen.add(id(self))
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._walk(f"{prefix}.{name}" if prefix else name, seen)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def _named_variables(self) -> Iterator[tuple[str, Parameter | Buffer]]:
+        """Parameters, then buffers, of each module in turn: PyTorch's order. Each under the first path it is met at."""
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for kind in (Parameter, Buffer):
+                for name, value in vars(module).items():
+                    if isinstance(value, kind) and id(value) not in seen:
+                        seen.add(id(value))
+                        yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their paths, each once, in order of registration."""
+        for name, value in self._named_variables():
+            if isinstance(value, Parameter):
+                yield name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once, in order of registration."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """All buffers with their paths, each once, in order of registration."""
+        for name, value in self._named_variables():
+            if isinstance(value, Buffer):
+                yield name, value
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: that of the parameters; float32 for a model that has none.
+
+        Raises:
+            DTypeError: the parameters differ.
+        """
+        first: tuple[str, Parameter] | None = None
+        for name, parameter in self.named_parameters():
+            if first is None:
+                first = name, parameter
+            elif parameter.dtype != first[1].dtype:
+                raise DTypeError(
+                    f"{first[0]} is {first[1].dtype} but {name} is {parameter.dtype}; a model has one dtype: use model.astype"
+                )
+        return np.dtype(np.float32) if first is None else first[1].dtype
+
+    # Mode and state ------------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode (dropout drops, batch_norm uses the batch) here and below; returns the module."""
+        for module in self.modules():
+            if module.training != mode:
+                module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode here and below; returns the module."""
+        return self.train(False)
+
+    def freeze(self, frozen: bool = True) -> Self:
+        """Exclude all parameters from training, or with False include them again; returns the module."""
+        for parameter in self.parameters():
+            parameter.requires_grad = not frozen
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget all gradients: each becomes None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Convert to float32 or float64. Values move to new memory; views taken before keep the old ones."""
+        dtype = float_dtype(dtype)
+        for _, variable in self._named_variables():
+            variable.astype(dtype)
+        self._run_tape = None
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, by path, in order of registration: PyTorch's keys."""
+        return {name: variable.data.copy() for name, variable in self._named_variables()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
+        """Copy parameters and buffers in place.
+
+        Args:
+            state: arrays by path, as `state_dict` gives them; anything that NumPy can read as an array.
+            strict: whether a missing or an unknown name is an error; otherwise both are passed over.
+
+        Raises:
+            FormatError: names are missing or unknown.
+            ShapeError: an array has the wrong shape. Nothing is changed then.
+        """
+        variables = dict(self._named_variables())
+        missing = [name for name in variables if name not in state]
+        unknown = [name for name in state if name not in variables]
+        if strict and (missing or unknown):
+            parts = [f"missing {', '.join(missing)}"] if missing else []
+            parts += [f"unknown {', '.join(unknown)}"] if unknown else []
+            raise FormatError(f"the state does not belong to this {type(self).__name__}: {'; '.join(parts)}")
+        arrays = {name: np.asarray(state[name]) for name in variables if name in state}
+        wrong = [
+            f"{name} must have shape {variables[name].shape}, got {array.shape}"
+            for name, array in arrays.items()
+            if array.shape != variables[name].shape
+        ]
+        if wrong:
+            raise ShapeError("; ".join(wrong))
+        for name, array in arrays.items():
+            variables[name].data = array
+
+    # Running -----------------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the model on arrays, or, inside forward, record it on symbols.
+
+        Args:
+            inputs: arrays (N, ...), batch first; converted to the model's dtype.
+
+        Returns:
+            The output, a new array (N, ...).
+        """
+        if any(isinstance(value, Variable) for value in inputs):
+            symbol = next((value for value in inputs if isinstance(value, Symbol)), None)
+            if symbol is None:
+                return self.forward(*inputs)
+            with symbol.graph.enter(self):
+                return self.forward(*inputs)
+        arrays = [self.as_input(value) for value in inputs]
+        self._run_tape = None
+        if self.training:
+            graph, tape = self._run_forward(arrays)
+            executors.commit(graph, tape)
+            self._run_tape = graph, tape
+            self._run_steps += 1
+            return tape.output
+        return self._evaluate(arrays)
+
+    def as_input(self, value: ArrayLike) -> Array:
+        """An input as the model takes it: an array of its dtype; integers, bool and other floats are converted.
+
+        Raises:
+            DTypeError: it is complex, text or no array of numbers at all.
+            ShapeError: it has no batch axis.
+        """
+        array = np.asarray(value)
+        if array.dtype.kind not in "buif":
+            raise DTypeError(f"an input must be an array of real numbers, got dtype {array.dtype}")
+        if array.ndim == 0:
+            raise ShapeError("an input must have a batch axis, got a single number")
+        return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def _evaluate(self, arrays: list[Array]) -> Array:
+        batch = arrays[0].shape[0] if arrays else 0
+        if batch <= _CHUNK or any(array.shape[0] != batch for array in arrays):
+            return self._run(arrays, Stream(get_seed(), self._run_steps)).output
+        first = [array[:_CHUNK] for array in arrays]
+        graph = self.trace(*(array.shape for array in first)).graph
+        per_sample = graph.shapes[graph.output][:1] == (_CHUNK,)
+        mixing = any(node.operator.mixes_samples and node.attributes.get("training") for node in graph.nodes)
+        if not per_sample or mixing:
+            return self._run(arrays, Stream(get_seed(), self._run_steps)).output
+        pieces = [
+            self._run([array[begin : begin + _CHUNK] for array in arrays], Stream(get_seed(), self._run_steps, begin)).output
+            for begin in range(0, batch, _CHUNK)
+        ]
+        return np.concatenate(pieces)
+
+    def _run(self, arrays: list[Array], stream: Stream) -> Tape:
+        graph = self.trace(*(array.shape for array in arrays)).graph
+        return executors.forward(graph, arrays, stream, keep=False)
+
+    def _run_forward(self, arrays: list[Array]) -> tuple[Graph, Tape]:
+        """Run forward and keep what backward needs; running statistics are not touched yet."""
+        graph = self.trace(*(array.shape for array in arrays)).graph
+        return graph, executors.forward(graph, arrays, Stream(get_seed(), self._run_steps), keep=True)
+
+    def backward(self, dy: ArrayLike) -> Any:
+        """Add the gradients of the last call in training mode to the parameters' .grad.
+
+        Args:
+            dy: gradient of the loss with respect to the output, in its shape.
+
+        Returns:
+            dx, in the shape of the input; a tuple where the model has several.
+
+        Raises:
+            StateError: no call in training mode came before, or its values are gone.
+            ShapeError: dy has not the shape of the output.
+        """
+        if self._run_tape is None:
+            raise StateError("backward needs a call in training mode first: model.train(), model(x), then model.backward(dy)")
+        graph, tape = self._run_tape
+        gradient = np.ascontiguousarray(dy, dtype=graph.dtype)
+        if gradient.shape != tape.output.shape:
+            raise ShapeError(f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}")
+        needed = graph.gradient_paths(lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True)
+        gradients = executors.backward(graph, tape, gradient, needed)
+        for variable, array in gradients.variables:
+            assert isinstance(variable, Parameter)
+            variable.add_gradient(array)
+        return gradients.inputs[0] if len(gradients.inputs) == 1 else tuple(gradients.inputs)
+
+    def trace(self, *shapes: Shape) -> Trace:
+        """The graph of this module for inputs of these shapes, in its mode and dtype; recorded anew after any change.
+
+        Args:
+            shapes: the shape of each input, batch first.
+
+        Raises:
+            ShapeError: an operator refuses; the message names its place in the model.
+        """
+        if self._run_traces is None:
+            self._run_traces = OrderedDict()
+        version = self._version()
+        key = (shapes, version)
+        trace = self._run_traces.get(key)
+        if trace is None:
+            trace = self._record(shapes)
+            key = (shapes, trace.version)
+            self._run_traces[key] = trace
+            while len(self._run_traces) > _CACHED_GRAPHS:
+                self._run_traces.popitem(last=False)
+        self._run_traces.move_to_end(key)
+        return trace
+
+    def _version(self) -> tuple[Any, ...]:
+        """All that a graph of this module depends on: which modules, each one's changes and mode, and its containers."""
+        if self._run_checked is not None and self._run_checked[0] == latest_change():
+            return self._run_checked[1]
+        change = latest_change()
+        parts: list[Any] = []
+        watched = False
+        for module in self.modules():
+            parts.append((id(module), module._run_version, module.training))
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    parts.append((id(value), value.dtype.char, value.requires_grad))
+                elif isinstance(value, (list, dict, set)) and not name.startswith("_run_"):
+                    watched = True
+                    parts.append((name, _frozen(value)))
+        version = tuple(parts)
+        self._run_checked = None if watched else (change, version)
+        return version
+
+    def _record(self, shapes: tuple[Shape, ...]) -> Trace:
+        variables = [variable for _, variable in self._named_variables()]
+        flatten(variable for variable in variables if isinstance(variable, Parameter))
+        graph = Graph(
+            dtype=self.dtype,
+            names={id(module): path for path, module in self.named_modules()},
+            registered={id(variable) for variable in variables},
+        )
+        with tracing(graph), graph.enter(self):
+            output = self.forward(*(graph.add_input(shape) for shape in shapes))
+        if not isinstance(output, Symbol):
+            kind = type(output).__name__
+            raise TypeError(f"forward of {type(self).__name__} must return one symbol, got {kind}")
+        graph.output = output.number
+        return Trace(graph, self._version(), list(self.modules()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if not name.startswith("_run_")}
+        return state | {"_run_steps": self._run_steps}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        head = f"{type(self).__name__}({self.describe()}"
+        return head + ("\n" + "\n".join(lines) + "\n" if lines else "") + ")"
+
+    def describe(self) -> str:
+        """What `repr` shows between the parentheses; layers say their sizes and options here."""
+        return ""
+
+
+def _frozen(value: object) -> Any:
+    """A container as something that can be compared later: contents of containers, everything else by value or identity."""
+    if isinstance(value, dict):
+        return tuple((key, _frozen(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, set):
+        return frozenset(value)
+    if isinstance(value, (int, float, str, bytes, bool, type(None))):
+        return value
+    return id(value)

@@ -1,0 +1,227 @@
+"""Parameters, buffers, and the flat memory they lie in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from pynn.errors import DTypeError, ShapeError
+from pynn.graph import Array, Shape, Variable
+
+_changes = itertools.count(1)
+_latest_change = 0
+
+
+def note_change() -> None:
+    """Say that some model may have changed, so that graphs traced before are checked before they run again."""
+    global _latest_change  # noqa: PLW0603  one number for the process: comparing it is the whole cost of a call
+    _latest_change = next(_changes)
+
+
+def latest_change() -> int:
+    """A number that grows whenever a model may have changed."""
+    return _latest_change
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64 as a dtype; anything else is a DTypeError."""
+    result = np.dtype(dtype)
+    if result not in (np.float32, np.float64):
+        raise DTypeError(f"a model is float32 or float64, got {result}")
+    return result
+
+
+class Segment:
+    """One flat buffer of parameters, and one of the same layout for their gradients."""
+
+    def __init__(self, parameters: list[Parameter], dtype: np.dtype[Any]) -> None:
+        self.data: Array = np.empty(sum(parameter.size for parameter in parameters), dtype)
+        self._gradients: Array | None = None
+        offset = 0
+        for parameter in parameters:
+            parameter._move_to(self, offset)
+            offset += parameter.size
+
+    @property
+    def gradients(self) -> Array:
+        """The gradient buffer, allocated when it is first asked for."""
+        if self._gradients is None:
+            self._gradients = np.zeros_like(self.data)
+        return self._gradients
+
+
+class Parameter(Variable):
+    """A tensor that training changes.
+
+    Args:
+        data: the initial values; float64 stays float64, everything else becomes float32. Copied.
+        requires_grad: whether gradients are computed for it; False freezes it.
+
+    Attributes:
+        data: the values, a NumPy view into the model's flat buffer. Assigning copies into it.
+        grad: the gradient, a view of the same layout, or None. `backward` adds to it.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "offset", "segment")
+
+    def __init__(self, data: ArrayLike, *, requires_grad: bool = True) -> None:
+        array = np.asarray(data)
+        dtype = np.float64 if array.dtype == np.float64 else np.float32
+        self._data: Array = np.array(array, dtype=dtype, order="C")
+        self._grad: Array | None = None
+        self._requires_grad = bool(requires_grad)
+        self.segment: Segment | None = None
+        self.offset = 0
+
+    @property
+    def data(self) -> Array:
+        """The values."""
+        return self._data
+
+    @data.setter
+    def data(self, values: ArrayLike) -> None:
+        array = np.asarray(values)
+        if array.shape != self.shape:
+            raise ShapeError(f"the parameter has shape {self.shape}, got {array.shape}")
+        self._data[...] = array
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, values: ArrayLike | None) -> None:
+        if values is None:
+            self._grad = None
+            return
+        array = np.asarray(values)
+        if array.shape != self.shape:
+            raise ShapeError(f"the parameter has shape {self.shape}, its gradient got {array.shape}")
+        if self._grad is None:
+            self._grad = self._gradient_view()
+        self._grad[...] = array
+
+    def add_gradient(self, gradient: Array) -> None:
+        """Add to the gradient; from None, set it."""
+        if self._grad is None:
+            self.grad = gradient
+        else:
+            self._grad += gradient
+
+    def _gradient_view(self) -> Array:
+        if self.segment is None:
+            flatten([self])
+        assert self.segment is not None
+        return self.segment.gradients[self.offset : self.offset + self.size].reshape(self.shape)
+
+    def _move_to(self, segment: Segment, offset: int) -> None:
+        view = segment.data[offset : offset + self.size].reshape(self.shape)
+        view[...] = self._data
+        gradient = self._grad
+        self._data, self._grad, self.segment, self.offset = view, None, segment, offset
+        if gradient is not None:
+            self.grad = gradient
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        """The shape."""
+        return self._data.shape
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._data.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are computed for it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if bool(value) != self._requires_grad:
+            self._requires_grad = bool(value)
+            if not value:
+                self._grad = None
+            note_change()
+
+    def astype(self, dtype: DTypeLike) -> None:
+        """Change the dtype. The values move to new memory; views taken before keep the old ones. The gradient goes."""
+        self._data = self._data.astype(float_dtype(dtype))
+        self._grad, self.segment, self.offset = None, None, 0
+        note_change()
+
+    def __getstate__(self) -> dict[str, Any]:
+        gradient = None if self._grad is None else self._grad.copy()
+        return {"data": self._data.copy(), "grad": gradient, "requires_grad": self._requires_grad}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Parameter.__init__(self, state["data"], requires_grad=state["requires_grad"])
+        if state["grad"] is not None:
+            self.grad = state["grad"]
+
+    def __repr__(self) -> str:
+        frozen = "" if self._requires_grad else ", requires_grad=False"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
+
+
+class Buffer(Variable):
+    """A tensor that belongs to a model's state but is not trained, such as running statistics.
+
+    Args:
+        data: the initial values, copied. Floating dtypes follow the model's dtype, integers stay.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: ArrayLike) -> None:
+        self._data: Array = np.array(data, order="C")
+
+    @property
+    def data(self) -> Array:
+        """The values. Assigning copies into them."""
+        return self._data
+
+    @data.setter
+    def data(self, values: ArrayLike) -> None:
+        self._data[...] = values
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        """The shape."""
+        return self._data.shape
+
+    def astype(self, dtype: DTypeLike) -> None:
+        """Change a floating dtype; integers stay."""
+        if self._data.dtype.kind == "f":
+            self._data = self._data.astype(float_dtype(dtype))
+            note_change()
+
+    def __getstate__(self) -> Array:
+        return self._data.copy()
+
+    def __setstate__(self, state: Array) -> None:
+        self._data = state
+
+    def __repr__(self) -> str:
+        return f"Buffer(shape={self.shape}, dtype={self._data.dtype})"
+
+
+def flatten(parameters: Iterable[Parameter]) -> None:
+    """Lay parameters that are not in a flat buffer yet into one for each dtype; the others stay where they are."""
+    loose: dict[np.dtype[Any], list[Parameter]] = {}
+    for parameter in dict.fromkeys(parameters):
+        if parameter.segment is None:
+            loose.setdefault(parameter.dtype, []).append(parameter)
+    for dtype, group in loose.items():
+        Segment(group, dtype)

@@ -1,0 +1,74 @@
+"""Operators in Python: two functions on NumPy arrays, called in their place in the graph on every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pynn.graph import OPERATORS, Array, Operator, Shape, Variable, record
+from pynn.graph import register as register_operator
+
+REGISTERED: dict[str, Callable[..., Any]] = {}
+
+
+def register(
+    name: str,
+    forward: Callable[..., Array],
+    backward: Callable[..., Any],
+    *,
+    shape: Callable[..., Shape] | None = None,
+) -> Callable[..., Any]:
+    """Add an operator of your own; afterwards it is `pynn.ops.<name>`, for arrays and in forward.
+
+    Args:
+        name: a Python identifier that no operator has yet.
+        forward: `forward(*arrays, **attributes)` gives y. Arrays are NCHW, of the model's dtype.
+        backward: `backward(dy, *arrays, **attributes)` gives the gradient for each array: a tuple, or the one array.
+        shape: `shape(*shapes, **attributes)` gives the shape of y; None means that of the first array.
+
+    Returns:
+        The function that `pynn.ops.<name>` is.
+
+    Raises:
+        ValueError: the name is taken, or is not an identifier.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"an operator's name must be a Python identifier, got {name!r}")
+
+    def backward_of_node(
+        k: Any, dy: Array, inputs: list[Array], outputs: Any, needs: Any, **attributes: Any
+    ) -> tuple[Array | None, ...]:
+        gradients = backward(dy, *inputs, **attributes)
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(inputs):
+            raise ValueError(f"backward of {name!r} gave {len(gradients)} gradients for {len(inputs)} inputs")
+        return gradients
+
+    def operate(*operands: Any, **attributes: Any) -> Any:
+        if any(isinstance(operand, Variable) for operand in operands):
+            return record(name, operands, attributes)
+        return np.asarray(forward(*operands, **attributes))
+
+    operate.__name__ = operate.__qualname__ = name
+    operate.__doc__ = forward.__doc__
+    register_operator(
+        Operator(
+            name=name,
+            shape=shape or (lambda first, *others, **attributes: first),
+            forward=lambda k, *arrays, **attributes: (forward(*arrays, **attributes),),
+            backward=backward_of_node,
+            python=True,
+        )
+    )
+    REGISTERED[name] = operate
+    return operate
+
+
+def unregister(name: str) -> None:
+    """Remove an operator that `register` added. Models that use it must not be called any more."""
+    if name not in REGISTERED:
+        raise ValueError(f"no registered Python operator is called {name!r}")
+    del REGISTERED[name], OPERATORS[name]

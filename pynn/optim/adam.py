@@ -1,0 +1,84 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pynn.backends import kernels
+from pynn.optim.optimizer import Optimizer, Parameters, Run
+
+
+class Adam(Optimizer):
+    """Adam (Kingma, Ba 2015), bias-corrected, eps outside the square root, as PyTorch has it.
+
+    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
+
+    Args:
+        parameters: `model.parameters()`, or a list of groups.
+        lr: learning rate.
+        betas: b1 and b2.
+        eps: keeps the division finite.
+        weight_decay: added to the gradient as weight_decay times the parameter.
+        clip_norm, clip_value: see `Optimizer`.
+    """
+
+    _decoupled = False
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        super()._check(group)
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"betas must be two numbers in 0 ... 1, 1 excluded, got {group['betas']}")
+        if not group["eps"] >= 0:
+            raise ValueError(f"eps must be 0 or more, got {group['eps']}")
+
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
+        return ("mean", "square")
+
+    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        kernels().adam_update(
+            run.data, run.gradient, run.state["mean"], run.state["square"], run.steps,
+            group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled,
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019): first p *= 1 - lr weight_decay, then Adam without it.
+
+    Args:
+        parameters, lr, betas, eps, clip_norm, clip_value: as for `Adam`.
+        weight_decay: PyTorch's default, 0.01.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(
+            parameters, lr, betas, eps,
+            weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value,
+        )  # fmt: skip

@@ -1,0 +1,268 @@
+"""What all optimisers share: groups, flat state, clipping, saving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pynn.backends import kernels
+from pynn.errors import FormatError, NonFiniteError, ShapeError
+from pynn.graph import Array
+from pynn.nn.parameter import Parameter, Segment, flatten
+
+Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
+
+
+@dataclass
+class _Slots:
+    """State of one parameter: arrays in its shape, views of flat buffers, and how many updates it has seen."""
+
+    arrays: dict[str, Array]
+    segment: Segment | None = None
+    offset: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbours in a flat buffer that are updated in one pass: data, gradient and state, all (size,)."""
+
+    data: Array
+    gradient: Array
+    state: dict[str, Array]
+    steps: int  # updates so far, this one included
+
+
+class Optimizer:
+    """Base of all optimisers. A subclass names its state and updates one run of parameters.
+
+    Args:
+        parameters: `model.parameters()`, or a list of groups: dictionaries with "params" and hyper-parameters of their own.
+        defaults: hyper-parameters of groups that do not set them.
+        clip_norm: scale all gradients down so that their joint Euclidean norm is at most this.
+        clip_value: limit each element of the gradient to -clip_value ... clip_value.
+
+    Attributes:
+        param_groups: the groups; their hyper-parameters are read at every step.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        defaults: dict[str, Any],
+        *,
+        clip_norm: float | None,
+        clip_value: float | None,
+    ) -> None:
+        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        self.defaults = defaults
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.param_groups: list[dict[str, Any]] = []
+        self._slots: dict[Parameter, _Slots] = {}
+        self._buffers: dict[tuple[int, str], Array] = {}
+        entries: list[Any] = list(parameters)
+        if not entries:
+            raise ValueError("an optimiser needs at least one parameter")
+        groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with hyper-parameters of their own.
+
+        Args:
+            group: "params", one parameter or several, and any hyper-parameters; the others are the defaults.
+
+        Raises:
+            TypeError: something is not a Parameter, or a hyper-parameter is unknown.
+            ValueError: a parameter is in a group already, or a value makes no sense.
+        """
+        params = group["params"]
+        params = [params] if isinstance(params, Parameter) else list(params)
+        unknown = set(group) - set(self.defaults) - {"params"}
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no hyper-parameter {', '.join(sorted(unknown))}")
+        known = {id(parameter) for parameter in self._parameters()}
+        for parameter in params:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f"an optimiser takes Parameters, got {type(parameter).__name__}")
+            if id(parameter) in known:
+                raise ValueError("a parameter is in two groups, or twice in one")
+            known.add(id(parameter))
+        complete = self.defaults | {name: value for name, value in group.items() if name != "params"}
+        self._check(complete)
+        self.param_groups.append({"params": params, **complete})
+
+    def _check(self, group: Mapping[str, Any]) -> None:
+        """Refuse hyper-parameters that make no sense."""
+        for name in ("lr", "weight_decay"):
+            if not group[name] >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {group[name]}")
+
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
+        """The names of the state arrays that parameters of this group need."""
+        raise NotImplementedError
+
+    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
+        """Update one run in place."""
+        raise NotImplementedError
+
+    def _parameters(self) -> Iterator[Parameter]:
+        for group in self.param_groups:
+            yield from group["params"]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets that of all groups."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forget all gradients: each becomes None."""
+        for parameter in self._parameters():
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient.
+
+        Raises:
+            NonFiniteError: clip_norm is set and the norm is not finite; nothing is changed then.
+        """
+        self._lay_out()
+        self._clip()
+        for group in self.param_groups:
+            self._check(group)
+            for run in self._runs(group):
+                self._update(run, group)
+
+    def _lay_out(self) -> None:
+        """Give each parameter's state a place of the same layout as the parameter's own."""
+        flatten(self._parameters())
+        moved = False
+        for group in self.param_groups:
+            names = self._slot_names(group)
+            for parameter in group["params"]:
+                slots = self._slots.setdefault(parameter, _Slots({}))
+                if slots.segment is parameter.segment and slots.offset == parameter.offset and all(n in slots.arrays for n in names):
+                    continue
+                self._place(parameter, slots, names)
+                moved = True
+        if moved:
+            used = {id(slots.segment) for slots in self._slots.values()}
+            self._buffers = {key: buffer for key, buffer in self._buffers.items() if key[0] in used}
+
+    def _place(self, parameter: Parameter, slots: _Slots, names: Sequence[str]) -> None:
+        segment, begin, end = parameter.segment, parameter.offset, parameter.offset + parameter.size
+        assert segment is not None
+        for name in {*names, *slots.arrays}:
+            key = (id(segment), name)
+            if key not in self._buffers:
+                self._buffers[key] = np.zeros_like(segment.data)
+            view = self._buffers[key][begin:end].reshape(parameter.shape)
+            old = slots.arrays.get(name)
+            if old is not view:
+                view[...] = 0 if old is None else old
+            slots.arrays[name] = view
+        slots.segment, slots.offset = segment, begin  # held: so its id stays its own
+
+    def _runs(self, group: Mapping[str, Any]) -> Iterator[Run]:
+        """The parameters of a group that have gradients, neighbours joined."""
+        names = self._slot_names(group)
+        pending: list[tuple[Segment, int, int, int]] = []
+        for parameter in group["params"]:
+            if parameter.grad is None or not parameter.requires_grad:
+                continue
+            slots = self._slots[parameter]
+            slots.steps += 1
+            begin, end = parameter.offset, parameter.offset + parameter.size
+            segment, steps = parameter.segment, slots.steps
+            if pending and pending[-1][0] is segment and pending[-1][2] == begin and pending[-1][3] == steps:
+                pending[-1] = (segment, pending[-1][1], end, steps)
+            else:
+                pending.append((segment, begin, end, steps))
+        for segment, begin, end, steps in pending:
+            state = {name: self._buffers[id(segment), name][begin:end] for name in names}
+            yield Run(segment.data[begin:end], segment.gradients[begin:end], state, steps)
+
+    def _clip(self) -> None:
+        gradients = [parameter.grad.reshape(-1) for parameter in self._parameters() if parameter.grad is not None]
+        if self.clip_value is not None:
+            for gradient in gradients:
+                np.clip(gradient, -self.clip_value, self.clip_value, out=gradient)
+        if self.clip_norm is not None:
+            norm = math.sqrt(sum(kernels().sum_of_squares(gradient) for gradient in gradients))
+            if not math.isfinite(norm):
+                raise NonFiniteError(f"the norm of the gradients is {norm}; the parameters were not changed")
+            if norm > self.clip_norm:
+                for gradient in gradients:
+                    gradient *= self.clip_norm / norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on besides the parameters: copies.
+
+        Returns:
+            {"groups": hyper-parameters of each group, "state": for each parameter in order, its arrays by name, "steps": the
+            number of updates of each}.
+        """
+        parameters = list(self._parameters())
+        empty = _Slots({})
+        return {
+            "groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups],
+            "state": [
+                {name: array.copy() for name, array in self._slots.get(parameter, empty).arrays.items()}
+                for parameter in parameters
+            ],
+            "steps": [self._slots.get(parameter, empty).steps for parameter in parameters],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, from an optimiser of the same kind, groups and parameter shapes.
+
+        Raises:
+            FormatError: the numbers of groups or parameters, or the names of hyper-parameters, differ.
+            ShapeError: an array has not its parameter's shape. Nothing is changed in either case.
+        """
+        parameters = list(self._parameters())
+        groups, arrays, steps = state["groups"], state["state"], state["steps"]
+        if len(groups) != len(self.param_groups) or not len(arrays) == len(steps) == len(parameters):
+            raise FormatError(
+                f"the state is of {len(groups)} groups and {len(arrays)} parameters, "
+                f"this optimiser has {len(self.param_groups)} and {len(parameters)}"
+            )
+        for group in groups:
+            if set(group) != set(self.defaults):
+                raise FormatError(f"the state has hyper-parameters {sorted(group)}, expected {sorted(self.defaults)}")
+        for number, (parameter, slots) in enumerate(zip(parameters, arrays, strict=True)):
+            for name, array in slots.items():
+                if np.shape(array) != parameter.shape:
+                    raise ShapeError(f"state {name!r} of parameter {number} must have shape {parameter.shape}, got {np.shape(array)}")
+        for group, values in zip(self.param_groups, groups, strict=True):
+            group.update(values)
+        self._slots = {
+            parameter: _Slots({name: np.array(array, parameter.dtype) for name, array in slots.items()}, steps=int(count))
+            for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
+        }
+        self._buffers = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_slots"] = {
+            parameter: _Slots({name: array.copy() for name, array in slots.arrays.items()}, steps=slots.steps)
+            for parameter, slots in self._slots.items()
+        }
+        state["_buffers"] = {}
+        return state
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.param_groups[0].items() if name != "params")
+        return f"{type(self).__name__}({options})"

@@ -1,0 +1,51 @@
+"""Learning curves as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pynn.errors import MissingExtraError
+from pynn.train.history import History
+
+_LABELS = {"train": "training", "valid": "validation"}
+
+
+def save_learning_curves(path: str | os.PathLike[str], history: History, title: str) -> None:
+    """Draw loss and accuracy over the epochs, training and validation, side by side.
+
+    Args:
+        path: a PNG or SVG file, replaced if it exists.
+        history: of a training; columns that are missing are left out.
+        title: stands above.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib: pip install 'pynn-core[run]'") from error
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    epochs = history.column("epoch")
+    for axes, quantity in zip(_as_list(figure.subplots(1, 2)), ("loss", "accuracy"), strict=True):
+        for part, marker in (("train", "o"), ("valid", "s")):
+            values = history.column(f"{part}_{quantity}")
+            if values:
+                axes.plot(epochs, values, marker=marker, markersize=3.5, label=_LABELS[part])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("cross-entropy (nats per sample)" if quantity == "loss" else "accuracy (share)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def _as_list(axes: Sequence[object]) -> list[object]:
+    return list(axes)

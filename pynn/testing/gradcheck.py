@@ -1,0 +1,180 @@
+"""Gradients against central finite differences, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pynn import executors
+from pynn.graph import Array
+from pynn.nn.module import Module
+from pynn.nn.parameter import Parameter
+
+
+class _Function(Module):
+    """A function of symbols as a module, so that it can be traced."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*inputs)
+
+
+@dataclass(frozen=True)
+class GradientComparison:
+    """One gradient beside its finite differences.
+
+    Attributes:
+        name: of the parameter, or "input 0", "input 1", ...
+        error: largest absolute difference over the largest absolute gradient of the two.
+        index: where that difference is; computed and expected, the values there.
+        elements: how many elements were compared.
+    """
+
+    name: str
+    error: float
+    index: tuple[int, ...]
+    computed: float
+    expected: float
+    elements: int
+
+
+@dataclass(frozen=True)
+class GradReport:
+    """What `gradcheck` found; `error` is the largest of all relative errors."""
+
+    comparisons: tuple[GradientComparison, ...]
+
+    @property
+    def error(self) -> float:
+        """The largest relative error."""
+        return max((comparison.error for comparison in self.comparisons), default=0.0)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{c.name}: relative error {c.error:.2e} over {c.elements} elements; worst at {c.index}: "
+            f"computed {c.computed:.12g}, finite difference {c.expected:.12g}"
+            for c in self.comparisons
+        ]
+        return "\n".join(lines)
+
+
+def numerical_gradient(
+    function: Callable[[], float], array: Array, *, eps: float = 1e-5, flat_indices: Sequence[int] | None = None
+) -> Array:
+    """Central differences (f(a + eps) - f(a - eps)) / (2 eps), one element of `array` at a time.
+
+    Args:
+        function: computes the value from the current content of `array`.
+        array: float64, C-contiguous; changed during the call and restored.
+        eps: step.
+        flat_indices: which elements; None means all.
+
+    Returns:
+        Derivatives, shape (len(flat_indices),), or the shape of `array` for None.
+    """
+    flat = array.reshape(-1)
+    if not np.shares_memory(flat, array) and array.size:
+        raise ValueError("numerical_gradient needs a C-contiguous array: it changes elements in place")
+    indices = range(array.size) if flat_indices is None else flat_indices
+    result = np.empty(len(indices))
+    for position, index in enumerate(indices):
+        kept = flat[index]
+        flat[index] = kept + eps
+        above = function()
+        flat[index] = kept - eps
+        below = function()
+        flat[index] = kept
+        result[position] = (above - below) / (2 * eps)
+    return result.reshape(array.shape) if flat_indices is None else result
+
+
+def gradcheck(
+    fn_or_module: Callable[..., Any] | Module,
+    inputs: ArrayLike | Sequence[ArrayLike],
+    *,
+    eps: float = 1e-5,
+    rtol: float = 1e-6,
+    max_elements: int = 60,
+    seed: int = 0,
+    raise_error: bool = True,
+) -> GradReport:
+    """Compare the gradients of a function or module with finite differences, in float64.
+
+    The compared value is the sum of the output times fixed random numbers. A module is copied, converted to float64 and checked
+    in its mode; random layers keep their mask. Keep inputs away from kinks (0 of ReLU, equal values in a pool).
+
+    Args:
+        fn_or_module: a module, or a function of symbols built from `pynn.ops`, such as `lambda x, w: ops.conv2d(x, w, padding=1)`.
+        inputs: its input, or a list of them; converted to float64. Gradients of all are checked, and of all parameters.
+        eps: step of the differences.
+        rtol: largest relative error, against the largest gradient of the same array.
+        max_elements: of larger arrays, this many elements, drawn by `seed`, are compared.
+        seed: of the random numbers.
+        raise_error: raise AssertionError where an error exceeds rtol.
+
+    Returns:
+        A GradReport.
+    """
+    if isinstance(fn_or_module, Module):
+        model = copy.deepcopy(fn_or_module).astype("float64")
+    else:
+        model = _Function(fn_or_module)
+        model.double = Parameter(np.zeros(1))  # so that the model's dtype is float64
+    listed = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    arrays = [np.array(value, dtype=np.float64) for value in listed]
+    rng = np.random.default_rng(seed)
+
+    graph, tape = model._run_forward(arrays)
+    dy = rng.standard_normal(tape.output.shape)
+
+    def value() -> float:
+        return float(np.sum(model._run_forward(arrays)[1].output * dy))
+
+    needed = graph.gradient_paths(lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True)
+    gradients = executors.backward(graph, tape, dy, needed)
+    computed = {id(variable): gradient for variable, gradient in gradients.variables}
+    pairs: list[tuple[str, Array, Array]] = []
+    for number, array in enumerate(arrays):
+        pairs.append((f"input {number}", array, _array(gradients.inputs[number])))
+    for name, parameter in model.named_parameters():
+        if id(parameter) in computed:
+            pairs.append((name, parameter.data, computed[id(parameter)]))
+
+    comparisons = []
+    for name, array, gradient in pairs:
+        indices = np.arange(array.size)
+        if array.size > max_elements:
+            indices = np.sort(rng.choice(array.size, max_elements, replace=False))
+        expected = numerical_gradient(value, array, eps=eps, flat_indices=indices.tolist())
+        comparisons.append(compare(name, gradient.reshape(-1)[indices], expected, indices, array.shape))
+    report = GradReport(tuple(comparisons))
+    if raise_error and not report.error <= rtol:
+        raise AssertionError(f"gradients differ from finite differences by more than {rtol:g}:\n{report}")
+    return report
+
+
+def _array(gradient: Array | None) -> Array:
+    assert gradient is not None
+    return gradient
+
+
+def compare(
+    name: str, computed: Array, expected: Array, flat_indices: Array, shape: tuple[int, ...]
+) -> GradientComparison:
+    """Two gradients of the same elements, computed and by finite differences, both (K,), side by side."""
+    if not len(flat_indices):
+        return GradientComparison(name, 0.0, (), 0.0, 0.0, 0)
+    difference = np.abs(computed - expected)
+    worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
+    scale = max(np.abs(computed).max(), np.abs(expected).max(), 1e-3)  # gradients below it are rounding of the value itself
+    place = tuple(int(i) for i in np.unravel_index(int(flat_indices[worst]), shape)) if shape else ()
+    return GradientComparison(
+        name, float(difference[worst] / scale), place, float(computed[worst]), float(expected[worst]), len(flat_indices)
+    )

@@ -1,0 +1,139 @@
+"""Checkpoints: model, optimiser, schedule, callbacks, history and random state in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from pynn import io
+from pynn.errors import FormatError
+from pynn.graph import Array
+from pynn.random import manual_seed
+from pynn.train.callbacks import Callback, Run
+
+_FORMAT = 1
+
+
+def save_run(path: str | os.PathLike[str], run: Run) -> None:
+    """Write all that the rest of a training depends on. The file appears whole or not at all.
+
+    Args:
+        path: the file, replaced if it exists.
+        run: the training, at the end of an epoch.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from pynn.random import get_seed
+
+    optimizer = run.optimizer.state_dict()
+    tensors = {f"model.{name}": array for name, array in run.model.state_dict().items()}
+    for number, slots in enumerate(optimizer["state"]):
+        tensors |= {f"optimizer.{number}.{name}": array for name, array in slots.items()}
+    for number, callback in enumerate(run.callbacks):
+        tensors |= {f"callback.{number}.{name}": array for name, array in callback.tensors().items()}
+    state = {
+        "format": _FORMAT,
+        "seed": get_seed(),
+        "shuffle_seed": run.seed,
+        "model_steps": run.model._run_steps,
+        "epoch": run.epoch,
+        "stop": run.stop,
+        "steps": run.step.steps,
+        "last_finite_loss": run.step.last_finite_loss,
+        "optimizer": {"kind": type(run.optimizer).__name__, "groups": optimizer["groups"], "steps": optimizer["steps"]},
+        "schedule": run.schedule.state_dict() if run.schedule else None,
+        "callbacks": [{"kind": type(callback).__name__, "state": callback.state_dict()} for callback in run.callbacks],
+        "history": run.history.rows,
+    }
+    io.save(path, tensors, {"pynn.checkpoint": json.dumps(state)})
+
+
+def load_run(path: str | os.PathLike[str], run: Run) -> None:
+    """Bring a training that is set up in the same way to where a checkpoint stands.
+
+    Args:
+        path: what `save_run` wrote.
+        run: model, optimiser, schedule and callbacks like those that were saved.
+
+    Raises:
+        FormatError: the file is no checkpoint, or one of another model, optimiser, schedule or list of callbacks.
+    """
+    tensors = io.load(path)
+    state = _state(path)
+    kinds = [type(callback).__name__ for callback in run.callbacks]
+    for what, saved, here in (
+        ("optimiser", state["optimizer"]["kind"], type(run.optimizer).__name__),
+        ("schedule", state["schedule"] is not None, run.schedule is not None),
+        ("callbacks", [entry["kind"] for entry in state["callbacks"]], kinds),
+    ):
+        if saved != here:
+            raise FormatError(f"{path}: the checkpoint has {what} {saved}, this training {here}")
+    count = len(state["optimizer"]["steps"])
+    optimizer = {
+        "groups": [_tuples(group) for group in state["optimizer"]["groups"]],
+        "state": [_below(tensors, f"optimizer.{number}.") for number in range(count)],
+        "steps": state["optimizer"]["steps"],
+    }
+    run.model.load_state_dict(_below(tensors, "model."))
+    run.optimizer.load_state_dict(optimizer)
+    if run.schedule:
+        run.schedule.load_state_dict(state["schedule"])
+    for number, (callback, entry) in enumerate(zip(run.callbacks, state["callbacks"], strict=True)):
+        callback.load(entry["state"], _below(tensors, f"callback.{number}."))
+    manual_seed(state["seed"])
+    run.model._run_steps = state["model_steps"]
+    run.epoch, run.stop, run.seed = state["epoch"], state["stop"], state["shuffle_seed"]
+    run.step.steps, run.step.last_finite_loss = state["steps"], state["last_finite_loss"]
+    run.history.rows[:] = state["history"]
+
+
+_KEYS = {
+    "format": int, "seed": int, "shuffle_seed": int, "model_steps": int, "epoch": int, "stop": bool, "steps": int,
+    "optimizer": dict, "callbacks": list, "history": list, "schedule": (dict, type(None)),
+    "last_finite_loss": (float, int, type(None)),
+}  # fmt: skip
+
+
+def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The part of a checkpoint that is not tensors, with every entry of the right kind."""
+    text = io.load_metadata(path).get("pynn.checkpoint")
+    if text is None:
+        raise FormatError(f"{path}: not a checkpoint, but a plain file of tensors")
+    try:
+        state = json.loads(text)
+    except ValueError as error:
+        raise FormatError(f"{path}: the checkpoint's state is not JSON: {error}") from None
+    if not isinstance(state, dict):
+        raise FormatError(f"{path}: the checkpoint's state is not an object")
+    for key, kind in _KEYS.items():
+        if key not in state or not isinstance(state[key], kind):  # type: ignore[arg-type]
+            raise FormatError(f"{path}: the checkpoint's {key!r} is missing or of the wrong kind")
+    if state["format"] != _FORMAT:
+        raise FormatError(f"{path}: the checkpoint has format {state['format']}, this version reads {_FORMAT}")
+    optimizer = state["optimizer"]
+    whole = (
+        isinstance(optimizer.get("kind"), str)
+        and isinstance(optimizer.get("groups"), list)
+        and all(isinstance(group, dict) for group in optimizer["groups"])
+        and isinstance(optimizer.get("steps"), list)
+        and all(isinstance(steps, int) for steps in optimizer["steps"])
+        and all(isinstance(entry, dict) and {"kind", "state"} <= set(entry) for entry in state["callbacks"])
+        and all(isinstance(row, dict) for row in state["history"])
+    )
+    if not whole:
+        raise FormatError(f"{path}: the checkpoint's optimiser, callbacks or history is not what was saved")
+    return state
+
+
+def _tuples(group: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples: betas come back as a list."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
+
+
+def _below(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+__all__ = ["Callback", "load_run", "save_run"]

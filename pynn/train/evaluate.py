@@ -1,0 +1,95 @@
+"""Loss and accuracy of a model on data it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from pynn.graph import Array
+from pynn.nn.losses import Loss
+from pynn.nn.module import Module
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside the `with` block; afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def count_correct(output: Array, target: Any) -> int | None:
+    """How many rows of output (N, C, ...) are largest at their label (N, ...); None where target holds no labels."""
+    labels = np.asarray(target)
+    if labels.dtype.kind not in "ui" or output.ndim < 2 or labels.shape != output.shape[:1] + output.shape[2:]:
+        return None
+    return int(np.count_nonzero(output.argmax(axis=1) == labels))
+
+
+class Means:
+    """Means over batches of the loss and, where there are labels, of the accuracy."""
+
+    def __init__(self, loss: Loss) -> None:
+        self._loss, self._sum, self._weight = loss, 0.0, 0.0
+        self._correct, self._labels = 0, 0
+
+    def add(self, value: float, output: Array, target: Any) -> None:
+        """Take one batch into account."""
+        weight = self._loss.count(target)
+        averaged = getattr(self._loss, "reduction", "mean") == "mean"
+        self._sum += value * weight if averaged else value
+        self._weight += weight
+        correct = count_correct(output, target)
+        if correct is not None:
+            self._correct += correct
+            self._labels += np.size(target)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of a sample; 0 where there was none."""
+        return self._sum / self._weight if self._weight else 0.0
+
+    def row(self, prefix: str) -> dict[str, float]:
+        """{prefix}loss and, where there were labels, {prefix}accuracy."""
+        row = {f"{prefix}loss": self.loss}
+        if self._labels:
+            row[f"{prefix}accuracy"] = self._correct / self._labels
+        return row
+
+
+def evaluate(
+    model: Module, loss: Loss, data: tuple[Array, Any] | Iterable[tuple[Array, Any]], *, batch_size: int = 256
+) -> dict[str, float]:
+    """Measure a model in evaluation mode.
+
+    Args:
+        model, loss: as in training.
+        data: (x, y), or batches of them such as a `data.Batches`.
+        batch_size: how many samples of (x, y) run at once.
+
+    Returns:
+        {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are largest at their label.
+    """
+    means = Means(loss)
+    with evaluating(model):
+        for x, y in _batches(data, batch_size):
+            output = model(x)
+            value, _ = loss.value_and_gradient(output, y)
+            means.add(value, output, y)
+    return means.row("")
+
+
+def _batches(data: Any, batch_size: int) -> Iterator[tuple[Array, Any]]:
+    if not isinstance(data, tuple):
+        yield from data
+        return
+    x, y = np.asarray(data[0]), np.asarray(data[1])
+    for begin in range(0, len(x), batch_size):
+        yield x[begin : begin + batch_size], y[begin : begin + batch_size]

@@ -1,0 +1,131 @@
+"""A compiled step: forward, loss, backward and update in one call."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pynn import executors
+from pynn.errors import NonFiniteError, ShapeError
+from pynn.graph import Array, Variable
+from pynn.nn.losses import Loss
+from pynn.nn.module import Module
+from pynn.nn.parameter import Parameter
+from pynn.optim.optimizer import Optimizer
+
+
+class CompiledStep:
+    """What `compile` returns. Calling it with a batch trains on it and gives the loss.
+
+    Attributes:
+        steps: batches trained on so far.
+        output: what the model gave for the last batch, before the update.
+        last_finite_loss: the loss of the last batch whose loss was finite, or None.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer,
+        *,
+        accumulate: int = 1,
+        keep_gradients: bool = False,
+    ) -> None:
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be 1 or more, got {accumulate}")
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.accumulate, self.keep_gradients = accumulate, keep_gradients
+        self.steps = 0
+        self.output: Array = np.empty(0)
+        self.last_finite_loss: float | None = None
+        self._accumulated = 0
+
+    def __call__(self, x: ArrayLike, y: Any) -> float:
+        """Train on one batch.
+
+        Args:
+            x: the input, shape (N, ...); converted to the model's dtype.
+            y: the target, N labels or an array (N, ...), as the loss takes it.
+
+        Returns:
+            The loss before the update.
+
+        Raises:
+            NonFiniteError: the loss is not finite. Parameters, optimiser and running statistics are as before the step.
+            ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
+        """
+        array = self.model.as_input(x)
+        target = np.asarray(y)
+        if target.ndim == 0 or len(target) != len(array):
+            count = len(target) if target.ndim else "no"
+            raise ShapeError(f"x has {len(array)} samples but y has {count}")
+        self.model._run_tape = None
+        graph, tape = self.model._run_forward([array])
+        value, gradient = self.loss.value_and_gradient(tape.output, target)
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the loss is {value} at step {self.steps + 1} (learning rate {self.optimizer.lr:g}, last finite loss "
+                f"{'none' if self.last_finite_loss is None else format(self.last_finite_loss, '.6g')}); the model is as before "
+                "this step. A smaller learning rate, or clip_norm= in the optimiser, may help"
+            )
+        trained = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+
+        def wanted(variable: Variable) -> bool:
+            return isinstance(variable, Parameter) and variable.requires_grad and id(variable) in trained
+
+        gradients = executors.backward(graph, tape, gradient, graph.gradient_paths(wanted, False))
+        self._take(gradients.variables)
+        executors.commit(graph, tape)
+        self.model._run_steps += 1
+        self.steps += 1
+        self.output, self.last_finite_loss = tape.output, value
+        return value
+
+    def _take(self, gradients: list[tuple[Variable, Array]]) -> None:
+        """Add the gradients of one batch up and, when enough batches have come, update."""
+        if self._accumulated == 0:
+            self.optimizer.zero_grad()
+        for variable, gradient in gradients:
+            assert isinstance(variable, Parameter)
+            variable.add_gradient(gradient)
+        self._accumulated += 1
+        if self._accumulated < self.accumulate:
+            return
+        self._accumulated = 0
+        if self.accumulate > 1:
+            for variable, _ in gradients:
+                assert isinstance(variable, Parameter)
+                assert variable.grad is not None
+                variable.grad /= self.accumulate
+        try:
+            self.optimizer.step()
+        finally:
+            if not self.keep_gradients:
+                self.optimizer.zero_grad()
+
+
+def compile(  # noqa: A001  the name PyTorch users look for
+    model: Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    accumulate: int = 1,
+    keep_gradients: bool = False,
+) -> CompiledStep:
+    """Make a training step of a model, a loss and an optimiser.
+
+    Args:
+        model: what to train, in whichever mode it is in when the step is called.
+        loss: such as nn.CrossEntropyLoss().
+        optimizer: such as optim.SGD(model.parameters(), lr=0.01).
+        accumulate: update after this many batches, with the mean of their gradients.
+        keep_gradients: leave each parameter's .grad after the step instead of None.
+
+    Returns:
+        step: `loss = step(x, y)`.
+    """
+    return CompiledStep(model, loss, optimizer, accumulate=accumulate, keep_gradients=keep_gradients)
