@@ -184,6 +184,7 @@ def test_get_refuses_the_rest():
 
 def test_torch_default_is_torch_default():
     torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.manual_seed(0)
     layer = torch.nn.Conv2d(30, 40, (5, 3))
     bound = 1 / math.sqrt(450)
     assert init.fan(KERNEL) == torch.nn.init._calculate_fan_in_and_fan_out(layer.weight)

@@ -31,11 +31,10 @@ def dense(name: str, value: object) -> Array:
     if dtype.type not in (np.float32, np.float64):
         _refuse(name, f"dtype {dtype}; convert it first, with {name}.astype('float32')")
     if not dtype.isnative:
-        native = dtype.newbyteorder("=").name
         _refuse(
             name,
             f"the other byte order (dtype {dtype}); convert it first, with {name}"
-            f".astype('{native}')",
+            f".astype('{dtype.name}')",
         )
     return np.asarray(value, order="C")
 
