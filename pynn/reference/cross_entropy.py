@@ -2,8 +2,9 @@
 
 Both targets, class weights, label smoothing and ignored labels come down to one coefficient q for
 each class of each position: loss = -sum_c q_c log p_c, with p the softmax over the classes, and
-d loss / d logits = p sum_c q_c - q. Where all q are 0 a position counts for nothing, whatever its
-logits are. The formulas are PyTorch's; everything is computed in float64.
+d loss / d logits = p sum_c q_c - q. Classes that are not in that sum (`used` is False) count for
+nothing even where log p is not finite. The formulas are PyTorch's; everything is computed in
+float64.
 """
 
 from typing import Any
@@ -35,26 +36,27 @@ def _check_labels(target: NDArray[Any], kept: NDArray[np.bool_], classes: int) -
 
 def _coefficients_of_labels(
     target: NDArray[Any], kept: NDArray[np.bool_], weight: Array, label_smoothing: float
-) -> tuple[Array, float]:
-    """Q (N, C, *D), and the sum of the weights of the labels."""
+) -> tuple[Array, NDArray[np.bool_], float]:
+    """Return q and used, both (N, C, *D), and the sum of the weights of the labels."""
     classes = weight.size
     label = np.where(kept, target, 0).astype(np.int64)
     label_weight = np.where(kept, weight[label], 0)
     is_label = np.arange(classes).reshape(-1, *(1,) * (label.ndim - 1)) == label[:, None]
     weight_by_class = weight.reshape(-1, *(1,) * (label.ndim - 1))
     q = (1 - label_smoothing) * is_label * label_weight[:, None]
-    q += label_smoothing / classes * weight_by_class * kept[:, None]
-    return q, float(np.sum(label_weight))
+    q += label_smoothing / classes * weight_by_class
+    used = (is_label | (label_smoothing > 0)) & kept[:, None]
+    return q * used, used, float(np.sum(label_weight))
 
 
 def _coefficients_of_probabilities(
     target: Array, weight: Array, label_smoothing: float
-) -> tuple[Array, float]:
-    """Q (N, C, *D), and the number of positions."""
+) -> tuple[Array, NDArray[np.bool_], float]:
+    """Return q and used, both (N, C, *D), and the number of positions."""
     classes = weight.size
     weight_by_class = weight.reshape(-1, *(1,) * (target.ndim - 2))
     q = (target * (1 - label_smoothing) + label_smoothing / classes) * weight_by_class
-    return q, target.size / classes
+    return q, np.ones(q.shape, np.bool_), target.size / classes
 
 
 @silent
@@ -85,18 +87,18 @@ def cross_entropy(
         _check_target_shape(logits, target, (logits.shape[0], *logits.shape[2:]))
         kept = np.ones(target.shape, np.bool_) if ignore_index is None else target != ignore_index
         _check_labels(target, kept, classes)
-        q, normaliser = _coefficients_of_labels(target, kept, class_weight, label_smoothing)
+        q, used, normaliser = _coefficients_of_labels(target, kept, class_weight, label_smoothing)
     else:
         target = dense_as("target", target, logits)
         _check_target_shape(logits, target, logits.shape)
         if ignore_index is not None:
             raise ValueError("ignore_index needs integer labels, got probabilities")
-        q, normaliser = _coefficients_of_probabilities(target, class_weight, label_smoothing)
+        q, used, normaliser = _coefficients_of_probabilities(target, class_weight, label_smoothing)
 
     z = shifted(logits.astype(np.float64), axis=1)
     p_total = total(np.exp(z), axis=1)
-    losses = -np.sum(np.where(q == 0, 0, q * (z - np.log(p_total))), axis=1)
-    q_total = total(q, axis=1)
-    gradient = np.where(q_total == 0, 0, np.exp(z) / p_total * q_total) - q
+    losses = -np.sum(q * (z - np.log(p_total)), axis=1, where=used)
+    gradient = np.exp(z) / p_total * total(q, axis=1) - q
+    gradient = np.where(used.any(axis=1, keepdims=True), gradient, 0)
     loss, gradient = reduced(losses, gradient, normaliser, reduction, like=logits)
     return loss, gradient if return_grad else None

@@ -32,5 +32,5 @@ def drop_block2d(
     for i, j in np.ndindex(size, size):
         kept[:, :, i : i + corner_rows, j : j + corner_columns] &= ~dropped_corner
     count = np.count_nonzero(kept, axis=(1, 2, 3), keepdims=True)
-    scale = (channels * height * width / np.maximum(count, 1)).astype(x.dtype)
+    scale = (channels * height * width / count).astype(x.dtype)  # infinite where none is kept
     return result(np.where(kept, x * scale, 0), x)

@@ -12,8 +12,8 @@ _HALF = np.uint64(32)
 
 
 def philox4x32(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint32]:
-    """The four words of each counter: (..., 4) -> (..., 4). The key has 64 bits."""
-    c0, c1, c2, c3 = (counter[..., i] & _LOW for i in range(4))
+    """The four words of each counter, of four 32-bit numbers: (..., 4) -> (..., 4)."""
+    c0, c1, c2, c3 = (counter[..., i] for i in range(4))
     k0, k1 = key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF
     for _ in range(10):
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)

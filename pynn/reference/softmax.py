@@ -7,7 +7,7 @@ from pynn.reference.arrays import Array, dense, dense_as, require_shape, result,
 
 
 def shifted(x: Array, axis: int) -> Array:
-    """X less its maximum over the axis, so that exp cannot overflow."""
+    """Return x less its maximum over the axis, so that exp cannot overflow."""
     maximum: Array = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     return x - maximum
 

@@ -306,6 +306,16 @@ def test_special_values(op, row):
         np.testing.assert_allclose(getattr(reference, op)(x, *axis), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("op", ["relu", "leaky_relu"])
+def test_gradient_at_zero(op):
+    slope = (0.1,) if op == "leaky_relu" else ()
+    x = np.array([0.0, -0.0, 1e-300, -1e-300])
+    tensor = torch.tensor(x, requires_grad=True)
+    getattr(F, op)(tensor, *slope).sum().backward()
+    dx = getattr(reference, f"{op}_backward")(np.ones(4), x, *slope)
+    np.testing.assert_array_equal(dx, tensor.grad.numpy())
+
+
 def test_max_pool2d_ties_nan_and_infinite_images():
     nan, inf = math.nan, math.inf
     x = np.zeros((1, 4, 4, 4))
@@ -401,13 +411,35 @@ def test_a_mean_over_nothing_is_zero(target, weight, ignore_index):
     np.testing.assert_array_equal(gradient, np.zeros_like(logits))
 
 
-def test_cross_entropy_of_hard_logits():
-    logits = np.array([[1e30, -1e30], [math.inf, 0.0], [math.nan, 0.0], [-math.inf, 3.0]])
-    loss, gradient = reference.cross_entropy(
-        logits, np.array([1, 0, 1, 1]), None, 0.0, None, "none", True
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "target",
+    [np.array([1, 0, 1, 1, 0, 2, 0]), np.eye(3)[[1, 0, 1, 1, 0, 2, 0]]],
+    ids=["labels", "probabilities"],
+)
+def test_cross_entropy_of_hard_logits(target, smoothing):
+    nan, inf = math.nan, math.inf
+    rows = [[1e30, -1e30, 0], [inf, 0, 0], [nan, 0, 0], [-inf, 3, 0], [-inf, 3, 0], [nan, 0, 0]]
+    logits, weight = np.array([*rows, [1, 2, -inf]], np.float64), np.array([1.0, 1.0, 0.0])
+    loss, gradient = reference.cross_entropy(logits, target, weight, smoothing, None, "none", True)
+    tensor = torch.tensor(logits, requires_grad=True)
+    expected = F.cross_entropy(
+        tensor,
+        torch.from_numpy(target),
+        torch.from_numpy(weight),
+        label_smoothing=smoothing,
+        reduction="none",
     )
-    np.testing.assert_array_equal(loss, [2e30, math.nan, math.nan, 0.0])
-    np.testing.assert_array_equal(gradient[[0, 3]], [[1, -1], [0, 0]])
+    expected.sum().backward()
+    np.testing.assert_allclose(loss, expected.detach().numpy(), **TOLERANCE)
+    np.testing.assert_allclose(gradient, tensor.grad.numpy(), **TOLERANCE)
+
+
+def test_ignored_positions_count_for_nothing_even_where_they_are_nan():
+    logits = np.array([[math.nan, 1.0], [1.0, 1.0]])
+    loss, gradient = reference.cross_entropy(logits, np.array([-1, 0]), None, 0.1, -1, "mean", True)
+    assert loss == pytest.approx(math.log(2), rel=1e-15)
+    np.testing.assert_allclose(gradient, [[0, 0], [0.5 - 0.95, 0.5 - 0.05]], rtol=1e-14)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -459,16 +491,19 @@ def test_dropout():
     for n, sample in enumerate((2**32 - 1, 0, 1)):  # counted modulo 2^32
         kept = reference.philox(5, 1, 2, sample, 10).reshape(2, 5) >= int(0.4 * 2**32)
         np.testing.assert_array_equal(y[n], np.where(kept, x[n] * np.float32(1 / 0.6), 0))
+    word = reference.philox(5, 1, 2, 0, 10)
+    y = reference.dropout(np.ones((1, 10)), word[3] / 2**32, 5, 1, 2, 0)
+    np.testing.assert_array_equal(y[0] == 0, word < word[3])  # the threshold itself stays
     np.testing.assert_array_equal(reference.dropout(x, 0.0, 5, 1, 2, 0), x)
     assert not reference.dropout(x, 1.0, 5, 1, 2, 0).any()
     with pytest.raises(ValueError, match="p must"):
         reference.dropout(x, 1.5, 5, 1, 2, 0)
 
 
-@pytest.mark.parametrize("block_size", [1, 3, 9])
-def test_drop_block2d(block_size):
+@pytest.mark.parametrize(("p", "block_size"), [(0.3, 1), (0.3, 3), (0.3, 9), (0.0, 3), (1.0, 1)])
+def test_drop_block2d(p, block_size):
     n, channels, height, width = shape = (3, 2, 7, 5)
-    p, size = 0.3, min(block_size, 5)
+    size = min(block_size, 5)
     x = np.random.default_rng(0).normal(size=shape)
     y = reference.drop_block2d(x, p, block_size, 5, 1, 2, 4)
     gamma = p / size**2 * height * width / ((height - size + 1) * (width - size + 1))
