@@ -20,7 +20,7 @@ class Windows:
     dilation: tuple[int, ...] = (1, 1)
 
     def padded(self, x: Array, value: float = 0.0) -> Array:
-        """Return x (N, C, H, W) with its padding, and with what the last window needs beyond that."""
+        """Return x (N, C, H, W) with its padding, and with what the last window needs beyond."""
         top, bottom, left, right = self.padding
         sides = []
         for axis, before, after in ((0, top, bottom), (1, left, right)):
