@@ -43,3 +43,7 @@ class BackendError(PynnError, RuntimeError):
 
 class MissingExtraError(PynnError, ImportError):
     """An optional dependency is not installed."""
+
+
+class DownloadError(PynnError, OSError):
+    """A data file could not be downloaded."""

@@ -1,0 +1,84 @@
+"""Splits of row numbers 0..n-1 into parts that do not overlap."""
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pynn.data import _batches
+
+Rows = NDArray[np.int64]
+
+# A stream of the shuffle that no epoch of training reaches.
+_SPLIT_STREAM = 2**64 - 1
+
+
+def split_last(n: int, held_out: int) -> tuple[Rows, Rows]:
+    """Hold out the last rows: the first n - held_out row numbers, and the last held_out ones.
+
+    Raises:
+        ValueError: unless 0 <= held_out <= n.
+    """
+    _check_held_out(n, held_out)
+    rows = np.arange(n, dtype=np.int64)
+    return rows[: n - held_out], rows[n - held_out :]
+
+
+def split_first(n: int, held_out: int) -> tuple[Rows, Rows]:
+    """Hold out the first rows: the last n - held_out row numbers, and the first held_out ones.
+
+    Raises:
+        ValueError: unless 0 <= held_out <= n.
+    """
+    _check_held_out(n, held_out)
+    rows = np.arange(n, dtype=np.int64)
+    return rows[held_out:], rows[:held_out]
+
+
+def split_random(n: int, sizes: Sequence[int], seed: int) -> tuple[Rows, ...]:
+    """Deal the rows into parts of the given sizes by a permutation that n and seed determine.
+
+    Args:
+        n: number of rows.
+        sizes: of the parts; they sum to n.
+        seed: 0..2**64-1.
+
+    Raises:
+        ValueError: sizes that are negative or do not sum to n, or a seed out of range.
+    """
+    if min(sizes, default=0) < 0 or sum(sizes) != n:
+        raise ValueError(f"sizes must be at least 0 and sum to n = {n}, got {tuple(sizes)}")
+    rows = np.empty(n, np.int64)
+    _batches.permute(rows, check_seed(seed), _SPLIT_STREAM)
+    ends = np.cumsum(sizes)
+    return tuple(rows[end - size : end] for size, end in zip(sizes, ends, strict=True))
+
+
+def check_split(n: int, parts: Sequence[Rows]) -> None:
+    """Check that parts share no row and together are the rows 0..n-1.
+
+    Raises:
+        ValueError: naming a row that is outside, in no part, or there more than once.
+    """
+    rows = np.concatenate([np.empty(0, np.int64), *parts])
+    outside = rows[(rows < 0) | (rows >= n)]
+    if outside.size:
+        raise ValueError(f"row {outside[0]} is outside 0..{n - 1}")
+    counts = np.bincount(rows, minlength=n)
+    if (counts != 1).any():
+        row = int(np.argmax(counts != 1))
+        raise ValueError(f"row {row} occurs {counts[row]} times in the parts, not once")
+
+
+def check_seed(seed: int) -> int:
+    """Return seed as an int; ValueError unless it is a 64-bit word."""
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in 0..2**64-1, got {seed}")
+    return seed
+
+
+def _check_held_out(n: int, held_out: int) -> None:
+    if not 0 <= held_out <= n:
+        raise ValueError(f"held_out must be in 0..{n}, got {held_out}")

@@ -1,0 +1,95 @@
+"""Updates of all parameters at once: arrays (size,), of which p and the state change in place.
+
+The gradient that counts is g + weight_decay * p throughout.
+"""
+
+import math
+
+import numpy as np
+
+from pynn.reference.arrays import Array, dense, dense_as, in_place, require_shape, silent
+
+
+def _state(p: Array, g: Array, **state: Array | None) -> None:
+    in_place("p", p, dense("p", p))
+    require_shape("g", dense_as("g", g, p), p.shape)
+    for name, array in state.items():
+        if array is not None:
+            require_shape(name, in_place(name, array, p), p.shape)
+
+
+@silent
+def sgd_update(
+    p: Array,
+    g: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    averaged: bool,
+    weight_decay: float,
+) -> None:
+    """Momentum after Sutskever et al. 2013; `averaged` makes the velocity a running mean."""
+    _state(p, g, velocity=velocity)
+    g = g + weight_decay * p
+    if velocity is None:
+        p -= lr * g
+        return
+    share = 1 - momentum if averaged else 1.0
+    velocity[:] = momentum * velocity + share * g
+    p -= lr * (share * g + momentum * velocity if nesterov else velocity)
+
+
+@silent
+def adam_update(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """Kingma and Ba 2015; `decoupled`: Loshchilov and Hutter 2019. `step` counts from 1."""
+    _state(p, g, m=m, v=v)
+    if decoupled:
+        p *= 1 - lr * weight_decay
+    else:
+        g = g + weight_decay * p
+    m[:] = beta1 * m + (1 - beta1) * g
+    v[:] = beta2 * v + (1 - beta2) * g * g
+    step_size = lr / (1 - beta1**step)
+    p -= step_size * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
+
+
+@silent
+def rmsprop_update(
+    p: Array,
+    g: Array,
+    square: Array,
+    velocity: Array | None,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    weight_decay: float,
+) -> None:
+    """Tieleman and Hinton 2012, lecture 6.5; the momentum is that of PyTorch."""
+    _state(p, g, square=square, velocity=velocity)
+    g = g + weight_decay * p
+    square[:] = alpha * square + (1 - alpha) * g * g
+    direction = g / (np.sqrt(square) + eps)
+    if velocity is None:
+        p -= lr * direction
+        return
+    velocity[:] = momentum * velocity + direction
+    p -= lr * velocity
+
+
+@silent
+def sum_of_squares(g: Array) -> float:
+    return float(np.sum(np.square(dense("g", g), dtype=np.float64)))

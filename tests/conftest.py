@@ -1,0 +1,20 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Example times vary with the disk and the machine; a deadline would make failures of that.
+settings.register_profile("pynn", deadline=None)
+settings.load_profile("pynn")
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of mnist/ and fashion-mnist/: $PYNN_TEST_DATA, or ../shared/data."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("PYNN_TEST_DATA", beside))
+    for name in ("mnist", "fashion-mnist"):
+        if not (folder / name).is_dir():
+            pytest.skip(f"{name} not found in {folder}; set PYNN_TEST_DATA")
+    return folder
