@@ -26,9 +26,8 @@ def _check(name: str) -> str:
     return name
 
 
-_current: ContextVar[str] = ContextVar(
-    "pynn_backend", default=_check(os.environ.get("PYNN_BACKEND") or "native")
-)
+_default = _check(os.environ.get("PYNN_BACKEND") or "native")
+_current: ContextVar[str] = ContextVar("pynn_backend", default=_default)
 
 
 def get_backend() -> str:

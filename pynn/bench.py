@@ -13,7 +13,8 @@ from pynn.testing.selftest import compare_back_ends
 
 
 def _median_seconds(function: Callable[[], Any], budget: float) -> float:
-    """The median time of a call, over at least three calls and about `budget` seconds, after one that warms up."""
+    """The median time of a call, over at least three calls and about `budget` seconds, after one
+    that warms up."""
     function()
     times: list[float] = []
     begin = time.perf_counter()
@@ -43,14 +44,16 @@ def _row(case: Case, budget: float) -> dict[str, Any]:
 
 
 def bench(operators: Iterable[str] = (), *, budget: float = 0.2) -> list[dict[str, Any]]:
-    """Time the forward pass of operators in float32, native and NumPy in turn; each answer is checked first.
+    """Time the forward pass of operators in float32, native and NumPy in turn; each answer is
+    checked first.
 
     Args:
         operators: names; none means all that have cases for it.
         budget: seconds for each measurement.
 
     Returns:
-        One dictionary for each case: operator, case, shapes, native_ms and numpy_ms (medians), gflops (of native), and ratio
+        One dictionary for each case: operator, case, shapes, native_ms and numpy_ms (medians),
+            gflops (of native), and ratio
         (NumPy's time over native's).
 
     Raises:
@@ -62,6 +65,7 @@ def bench(operators: Iterable[str] = (), *, budget: float = 0.2) -> list[dict[st
     wanted = set(operators) or known
     if wanted - known:
         raise ValueError(
-            f"no benchmark of {', '.join(sorted(wanted - known))}; choose from {', '.join(sorted(known))}"
+            f"no benchmark of {', '.join(sorted(wanted - known))}; "
+            f"choose from {', '.join(sorted(known))}"
         )
     return [_row(case, budget) for case in cases if case.operator in wanted]

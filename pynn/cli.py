@@ -17,33 +17,62 @@ _STUDIES = {"convnet": "a convolutional network of 206,500 parameters on handwri
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pynn", description="Neural networks in Python for people who do not need a datacentre."
+        prog="pynn",
+        description="Neural networks in Python for people who do not need a datacentre.",
     )
     parser.add_argument("--version", action="version", version=f"pynn {pynn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a study by name", description="Run a study and write its results.")
-    run.add_argument("study", nargs="?", choices=sorted(_STUDIES), metavar="STUDY", help="see --list")
+    run = commands.add_parser(
+        "run", help="run a study by name", description="Run a study and write its results."
+    )
+    run.add_argument(
+        "study", nargs="?", choices=sorted(_STUDIES), metavar="STUDY", help="see --list"
+    )
     run.add_argument("--list", action="store_true", help="list the studies and end")
     run.add_argument(
         "--data", default="digits", metavar="DATA",
-        help="digits (embedded, 8 x 8; the default), mnist or fashion-mnist (downloaded once), or a folder of IDX files",
+        help="digits (embedded, 8 x 8; the default), mnist or fashion-mnist (downloaded once), "
+        "or a folder of IDX files",
     )  # fmt: skip
-    run.add_argument("--epochs", type=_positive, metavar="N", help="default: 30 on the digits, 10 elsewhere")
-    run.add_argument("--seed", type=int, default=0, metavar="S", help="of initialisation and shuffling (default 0)")
-    run.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default runs/STUDY-DATA)")
-    run.add_argument("--backend", choices=["native", "numpy", "cuda"], help="which kernels run (default native)")
+    run.add_argument(
+        "--epochs", type=_positive, metavar="N", help="default: 30 on the digits, 10 elsewhere"
+    )
+    run.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="of initialisation and shuffling (default 0)",
+    )
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default runs/STUDY-DATA)"
+    )
+    run.add_argument(
+        "--backend", choices=["native", "numpy", "cuda"], help="which kernels run (default native)"
+    )
     run.add_argument("--quiet", action="store_true", help="show no progress")
 
-    bench = commands.add_parser("bench", help="time native kernels against NumPy", description="Time each operator's forward pass, "
-                                "native against its NumPy reference, in float32. Each answer is checked first.")  # fmt: skip
+    bench = commands.add_parser(
+        "bench",
+        help="time native kernels against NumPy",
+        description="Time each operator's forward pass, native against its NumPy reference, "
+        "in float32. Each answer is checked first.",
+    )
     bench.add_argument("operators", nargs="*", metavar="OPERATOR", help="which; all by default")
     info = commands.add_parser("info", help="what this installation is and runs on")
     selftest = commands.add_parser("selftest", help="check this installation in seconds")
     for command in (run, bench):
-        command.add_argument("--threads", type=_positive, metavar="T", help="default: all processors this process may use")
+        command.add_argument(
+            "--threads",
+            type=_positive,
+            metavar="T",
+            help="default: all processors this process may use",
+        )
     for command in (run, bench, info, selftest):
-        command.add_argument("--json", action="store_true", help="print one JSON object, on the last line")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object, on the last line"
+        )
     return parser
 
 
@@ -67,7 +96,11 @@ def _run(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("runs") / f"{arguments.study}-{dataset.name}"
     with pynn.backend(arguments.backend or pynn.get_backend()):
         result = convnet.run(
-            dataset, epochs=epochs, seed=arguments.seed, out=out, progress=False if arguments.quiet else "auto"
+            dataset,
+            epochs=epochs,
+            seed=arguments.seed,
+            out=out,
+            progress=False if arguments.quiet else "auto",
         )
     result["config"] = config()
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -77,7 +110,10 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{result['parameters']:,} parameters, {epochs} epochs in {result['seconds']:.1f} s")
     for part in ("train", "valid", "test"):
         samples = result["samples"][part]
-        print(f"{part:<5} accuracy {result[f'{part}_accuracy']:.4f}  loss {result[f'{part}_loss']:.4f}  ({samples:,} images)")
+        print(
+            f"{part:<5} accuracy {result[f'{part}_accuracy']:.4f}  "
+            f"loss {result[f'{part}_loss']:.4f}  ({samples:,} images)"
+        )
     print(f"curves, history and model are in {out}")
     return 0
 
@@ -99,7 +135,12 @@ def _bench(arguments: argparse.Namespace) -> int:
     ]  # fmt: skip
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
-        print("  ".join(f"{text:<{w}}" if i < 2 else f"{text:>{w}}" for i, (text, w) in enumerate(zip(line, widths, strict=True))))
+        print(
+            "  ".join(
+                f"{text:<{w}}" if i < 2 else f"{text:>{w}}"
+                for i, (text, w) in enumerate(zip(line, widths, strict=True))
+            )
+        )
     return 0
 
 
@@ -124,16 +165,22 @@ def _selftest(arguments: argparse.Namespace) -> int:
     else:
         for message in report["failed"]:
             print(message, file=sys.stderr)
-        print(f"pynn {pynn.__version__}: {report['passed']} checks passed, {len(report['failed'])} failed")
+        print(
+            f"pynn {pynn.__version__}: {report['passed']} checks passed, "
+            f"{len(report['failed'])} failed"
+        )
     return 1 if report["failed"] else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status. Mistakes of the user end in one line on standard error."""
+    """Run the command line; returns the exit status. Mistakes of the user end in one line on
+    standard error."""
     arguments = _parser().parse_args(argv)
     if getattr(arguments, "threads", None):
         pynn.set_num_threads(arguments.threads)
-    command = {"run": _run, "bench": _bench, "info": _info, "selftest": _selftest}[arguments.command]
+    command = {"run": _run, "bench": _bench, "info": _info, "selftest": _selftest}[
+        arguments.command
+    ]
     try:
         return command(arguments)
     except (pynn.PynnError, OSError, ValueError) as error:

@@ -1,4 +1,5 @@
-"""Exceptions of pynn. Each says what was expected, what came and where; all derive from PynnError."""
+"""Exceptions of pynn. Each says what was expected, what came and where; all derive from
+PynnError."""
 
 from typing import Any
 

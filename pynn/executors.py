@@ -1,6 +1,7 @@
 """Running a graph node by node, on whichever kernels the current back end names.
 
-Every executor answers the same two calls: `forward(graph, inputs, stream)` gives a Tape, `backward(graph, tape, dy, needed)`
+Every executor answers the same two calls: `forward(graph, inputs, stream)` gives a Tape,
+    `backward(graph, tape, dy, needed)`
 gives the gradients of inputs and parameters.
 """
 
@@ -19,7 +20,8 @@ from pynn.graph import Array, Attributes, Graph, Node, Shape, Variable
 
 @dataclass(frozen=True)
 class Stream:
-    """Where random nodes draw from: the seed, the number of steps done before, and the first sample's place in the batch."""
+    """Where random nodes draw from: the seed, the number of steps done before, and the first
+    sample's place in the batch."""
 
     seed: int
     step: int
@@ -33,7 +35,9 @@ class Tape:
     values: dict[int, Array]
     output: Array
     stream: Stream
-    outputs: dict[int, tuple[Array, ...]] = field(default_factory=dict)  # by the number of the node's output
+    outputs: dict[int, tuple[Array, ...]] = field(
+        default_factory=dict
+    )  # by the number of the node's output
 
 
 def _attributes(node: Node, stream: Stream) -> Attributes:
@@ -55,7 +59,10 @@ def _checked(node: Node, array: object, shape: Shape, dtype: np.dtype[Any], what
     """A result of a user's Python operator, held to what its shape rule promised."""
     result = np.asarray(array)
     if result.shape != shape:
-        raise ValueError(f"{node.path}: {what} of {node.operator.name!r} has shape {result.shape}, expected {shape}")
+        raise ValueError(
+            f"{node.path}: {what} of {node.operator.name!r} has shape {result.shape}, "
+            f"expected {shape}"
+        )
     return np.ascontiguousarray(result, dtype=dtype)
 
 
@@ -66,7 +73,8 @@ def forward(graph: Graph, inputs: Sequence[Array], stream: Stream, *, keep: bool
         graph: what to run.
         inputs: one array for each input of the graph, in its dtype.
         stream: where random nodes draw from.
-        keep: whether to keep what the backward pass needs; otherwise a value goes after its last use.
+        keep: whether to keep what the backward pass needs; otherwise a value goes after its last
+            use.
     """
     k: ModuleType = kernels()
     values: dict[int, Array] = dict(zip(graph.inputs, inputs, strict=True))
@@ -77,9 +85,13 @@ def forward(graph: Graph, inputs: Sequence[Array], stream: Stream, *, keep: bool
     tape = Tape(values, np.empty(0), stream)
     free = None if keep else graph.last_uses()
     for index, node in enumerate(graph.nodes):
-        outputs = node.operator.forward(k, *_operands(graph, node, values), **_attributes(node, stream))
+        outputs = node.operator.forward(
+            k, *_operands(graph, node, values), **_attributes(node, stream)
+        )
         if node.operator.python:
-            outputs = (_checked(node, outputs[0], graph.shapes[node.output], graph.dtype, "the result"),)
+            outputs = (
+                _checked(node, outputs[0], graph.shapes[node.output], graph.dtype, "the result"),
+            )
         values[node.output] = outputs[0]
         if free is None:
             tape.outputs[node.output] = outputs
@@ -87,7 +99,9 @@ def forward(graph: Graph, inputs: Sequence[Array], stream: Stream, *, keep: bool
             for number in free[index]:
                 del values[number]
     tape.output = values[graph.output]
-    if not any(node.output == graph.output for node in graph.nodes) or _aliases(tape.output, inputs):
+    if not any(node.output == graph.output for node in graph.nodes) or _aliases(
+        tape.output, inputs
+    ):
         tape.output = tape.output.copy()
     return tape
 
@@ -128,13 +142,19 @@ def backward(graph: Graph, tape: Tape, dy: Array, needed: Sequence[bool]) -> Gra
             if number is None or not need:
                 continue
             if gradient is None:
-                raise ValueError(f"{node.path}: backward of {node.operator.name!r} gave no gradient for an input")
+                raise ValueError(
+                    f"{node.path}: backward of {node.operator.name!r} gave no gradient for an input"
+                )
             if node.operator.python:
                 gradient = _checked(node, gradient, graph.shapes[number], graph.dtype, "a gradient")  # noqa: PLW2901
-            gradients[number] = k.add(gradients[number], gradient) if number in gradients else gradient
+            gradients[number] = (
+                k.add(gradients[number], gradient) if number in gradients else gradient
+            )
     return Gradients(
         inputs=[
-            gradients.get(number, np.zeros(graph.shapes[number], graph.dtype)) if needed[number] else None
+            gradients.get(number, np.zeros(graph.shapes[number], graph.dtype))
+            if needed[number]
+            else None
             for number in graph.inputs
         ],
         variables=[
@@ -149,6 +169,8 @@ def commit(graph: Graph, tape: Tape) -> None:
     """Let operators with running statistics take over those of this step, which has succeeded."""
     for node in graph.nodes:
         if node.operator.commit is not None:
-            variables = [None if number is None else graph.variables.get(number) for number in node.inputs]
+            variables = [
+                None if number is None else graph.variables.get(number) for number in node.inputs
+            ]
             x_shape = graph.shapes[node.inputs[0] or 0]
             node.operator.commit(variables, tape.outputs[node.output], x_shape, **node.attributes)

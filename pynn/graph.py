@@ -1,9 +1,8 @@
 """Symbols, nodes and graphs: what a forward method does, recorded once.
 
-A graph is a list of nodes in the order they were recorded, which is an order in which they can run. Values are numbered;
-a node reads values and writes one. What else an operator computes for its own backward pass (the argmax of a pool, say) stays
-with the node.
-"""
+A graph is a list of nodes in the order they were recorded, which is an order in which they can run.
+Values are numbered; a node reads values and writes one. What else an operator computes for its own
+backward pass (the argmax of a pool, say) stays with the node."""
 
 from __future__ import annotations
 
@@ -29,14 +28,18 @@ class Operator:
 
     Attributes:
         name: the one name it has everywhere.
-        shape: `shape(*input_shapes, **attributes)` gives the shape of y; None stands for an absent input.
+        shape: `shape(*input_shapes, **attributes)` gives the shape of y; None stands for an absent
+            input.
         forward: `forward(k, *inputs, **attributes)` gives (y, *what only backward needs).
-        backward: `backward(k, dy, inputs, outputs, needs, **attributes)` gives a gradient, or None, for each input.
-        commit: `commit(variables, outputs, x_shape, **attributes)`, called after a training step that succeeded: the place
-            where running statistics are updated.
-        random: whether it draws random numbers; then the attributes come with seed, step, node and first_sample.
+        backward: `backward(k, dy, inputs, outputs, needs, **attributes)` gives a gradient, or None,
+            for each input.
+        commit: `commit(variables, outputs, x_shape, **attributes)`, called after a training step
+            that succeeded: the place where running statistics are updated.
+        random: whether it draws random numbers; then the attributes come with seed, step, node and
+            first_sample.
         mixes_samples: whether a row of y depends on other rows of x than its own.
-        python: whether it was registered by a user as Python functions, which run the same on every back end.
+        python: whether it was registered by a user as Python functions, which run the same on every
+            back end.
     """
 
     name: str
@@ -62,7 +65,8 @@ def register(operator: Operator) -> Operator:
 
 @dataclass(frozen=True)
 class Node:
-    """One call of an operator. `inputs` and `output` are numbers of values; None is an absent input."""
+    """One call of an operator. `inputs` and `output` are numbers of values; None is an absent
+    input."""
 
     operator: Operator
     inputs: tuple[int | None, ...]
@@ -86,7 +90,9 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     output: int = -1
     scope: list[str] = field(default_factory=list)
-    _numbers: dict[int, int] = field(default_factory=dict)  # id of a variable -> number of its value
+    _numbers: dict[int, int] = field(
+        default_factory=dict
+    )  # id of a variable -> number of its value
 
     def new_value(self, shape: Shape) -> int:
         """Number a new value of this shape."""
@@ -122,7 +128,8 @@ class Graph:
         if isinstance(operand, Symbol):
             if operand.graph is not self:
                 raise StateError(
-                    f"{self.path}: a symbol of another call was used; forward must not keep symbols between calls"
+                    f"{self.path}: a symbol of another call was used; "
+                    "forward must not keep symbols between calls"
                 )
             return operand.number
         if isinstance(operand, Variable):
@@ -136,8 +143,9 @@ class Graph:
         if id(variable) not in self._numbers:
             if id(variable) not in self.registered:
                 raise StateError(
-                    f"{self.path}: forward uses a parameter of shape {variable.shape} that the model does not know; "
-                    "keep modules and parameters as attributes, or in nn.ModuleList, not in plain lists"
+                    f"{self.path}: forward uses a parameter of shape {variable.shape} that the "
+                    "model does not know; keep modules and parameters as attributes, or in "
+                    "nn.ModuleList, not in plain lists"
                 )
             self._numbers[id(variable)] = number = self.new_value(variable.shape)
             self.variables[number] = variable
@@ -157,20 +165,30 @@ class Graph:
         self.nodes.append(Node(operator, inputs, output, attributes, self.path, ordinal))
         return Symbol(self, output)
 
-    def gradient_paths(self, wanted: Callable[[Variable], bool], input_gradient: bool) -> list[bool]:
-        """For each value, whether its gradient is needed, given which parameters' gradients are wanted."""
+    def gradient_paths(
+        self, wanted: Callable[[Variable], bool], input_gradient: bool
+    ) -> list[bool]:
+        """For each value, whether its gradient is needed, given which parameters' gradients are
+        wanted."""
         needed = [False] * len(self.shapes)
         for number in self.inputs:
             needed[number] = input_gradient
         for number, variable in self.variables.items():
             needed[number] = wanted(variable)
         for node in self.nodes:
-            needed[node.output] = any(number is not None and needed[number] for number in node.inputs)
+            needed[node.output] = any(
+                number is not None and needed[number] for number in node.inputs
+            )
         return needed
 
     def last_uses(self) -> list[list[int]]:
         """For each node, the values that nothing reads after it."""
-        last = {number: index for index, node in enumerate(self.nodes) for number in node.inputs if number is not None}
+        last = {
+            number: index
+            for index, node in enumerate(self.nodes)
+            for number in node.inputs
+            if number is not None
+        }
         free: list[list[int]] = [[] for _ in self.nodes]
         for number, index in last.items():
             if number != self.output and number not in self.variables:
@@ -196,12 +214,15 @@ def record(name: str, operands: Sequence[object], attributes: Attributes) -> Any
     graph = next((operand.graph for operand in operands if isinstance(operand, Symbol)), None)
     graph = graph or _tracing.get()
     if graph is None:
-        raise StateError(f"{name}: parameters compute only inside forward; outside, use their .data")
+        raise StateError(
+            f"{name}: parameters compute only inside forward; outside, use their .data"
+        )
     return graph.record(name, operands, attributes)
 
 
 class Variable:
-    """What forward computes with: a symbol, a parameter or a buffer. Supports +, -, * and division by a number."""
+    """What forward computes with: a symbol, a parameter or a buffer. Supports +, -, * and division
+    by a number."""
 
     __slots__ = ()
     __array_ufunc__ = None  # NumPy operands leave the arithmetic to us
@@ -238,18 +259,22 @@ class Variable:
 
     def __truediv__(self, other: Any) -> Any:
         if isinstance(other, Variable):
-            raise TypeError("pynn has no operator that divides by a computed value; multiply, or register your own")
+            raise TypeError(
+                "pynn has no operator that divides by a computed value; multiply, or register "
+                "your own"
+            )
         return self * (1.0 / np.asarray(other))
 
     def __bool__(self) -> bool:
         raise TypeError(
-            "the truth of a value is not known while forward is traced: shapes are, values are not. "
-            "Branch on shapes or attributes, or register a Python operator with pynn.ops.register"
+            "the truth of a value is not known while forward is traced: shapes are, values are "
+            "not. Branch on shapes or attributes, or register a Python operator with pynn.ops.register"
         )
 
 
 class Symbol(Variable):
-    """A value in a graph that is being recorded: its shape and dtype are known, its content is not."""
+    """A value in a graph that is being recorded: its shape and dtype are known, its content is
+    not."""
 
     __slots__ = ("graph", "number")
 

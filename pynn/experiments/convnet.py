@@ -18,7 +18,8 @@ LEARNING_RATE, MOMENTUM, BATCH_SIZE = 0.05, 0.9, 64
 def network(image_size: int, classes: int) -> nn.Module:
     """The network for square grey images.
 
-    28 x 28: the study's, 206,500 parameters for ten classes. 8 x 8: the same channels with 3 x 3 kernels and "same" padding, so
+    28 x 28: the study's, 206,500 parameters for ten classes. 8 x 8: the same channels with 3 x 3
+        kernels and "same" padding, so
     that the maps stay large enough.
 
     Args:
@@ -30,7 +31,9 @@ def network(image_size: int, classes: int) -> nn.Module:
     elif image_size == 8:
         kernels, padding, features = (3, 3, 3), "same", 160
     else:
-        raise pynn.ShapeError(f"the network takes images of 28 x 28 or 8 x 8 pixels, got {image_size} x {image_size}")
+        raise pynn.ShapeError(
+            f"the network takes images of 28 x 28 or 8 x 8 pixels, got {image_size} x {image_size}"
+        )
     return nn.Sequential(
         nn.Conv2d(1, 20, kernels[0], padding=padding),
         nn.ReLU(),
@@ -47,15 +50,19 @@ def network(image_size: int, classes: int) -> nn.Module:
     )
 
 
-def run(dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool | str = "auto") -> dict[str, Any]:
+def run(
+    dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool | str = "auto"
+) -> dict[str, Any]:
     """Train the network and write curves, history and model.
 
     Args:
-        dataset: images (N, 1, 28, 28) or (N, 1, 8, 8). Of the training images the last 10,000 are held out for validation, or
-            where there are fewer than 20,000, the last two fifteenths (200 of the digits).
+        dataset: images (N, 1, 28, 28) or (N, 1, 8, 8). Of the training images the last 10,000 are
+            held out for validation, or where there are fewer than 20,000, the last two fifteenths
+            (200 of the digits).
         epochs: how many.
         seed: of initialisation and shuffling.
-        out: folder for curves.png, history.csv, history.json, model.safetensors and result.json; made if it is missing.
+        out: folder for curves.png, history.csv, history.json, model.safetensors and result.json;
+            made if it is missing.
         progress: see `pynn.fit`.
 
     Returns:
@@ -64,7 +71,9 @@ def run(dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool |
     images, labels = dataset.train_images, dataset.train_labels
     channels, height, width = images.shape[1:]
     if channels != 1 or height != width:
-        raise pynn.ShapeError(f"the network takes square grey images, got {channels} x {height} x {width}")
+        raise pynn.ShapeError(
+            f"the network takes square grey images, got {channels} x {height} x {width}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     held_out = 10_000 if len(images) >= 20_000 else len(images) * 2 // 15 + 1
     train, valid = split_last(len(images), held_out)
@@ -87,7 +96,9 @@ def run(dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool |
         progress=progress,
     )
     seconds = time.perf_counter() - begin
-    test = pynn.evaluate(model, loss, Batches(dataset.test_images, dataset.test_labels, 256, shuffle=False))
+    test = pynn.evaluate(
+        model, loss, Batches(dataset.test_images, dataset.test_labels, 256, shuffle=False)
+    )
 
     last = history.rows[-1] if len(history) else {}
     result = {
@@ -104,13 +115,20 @@ def run(dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool |
         "test_accuracy": test["accuracy"],
         "seconds": seconds,
         "samples": {"train": len(train), "valid": len(valid), "test": len(dataset.test_labels)},
-        "settings": {"lr": LEARNING_RATE, "momentum": MOMENTUM, "batch_size": BATCH_SIZE, "schedule": "cosine"},
+        "settings": {
+            "lr": LEARNING_RATE,
+            "momentum": MOMENTUM,
+            "batch_size": BATCH_SIZE,
+            "schedule": "cosine",
+        },
     }
     history.to_csv(out / "history.csv")
     history.to_json(out / "history.json")
     io.save(out / "model.safetensors", model.state_dict())
     if len(history):
-        save_learning_curves(out / "curves.png", history, f"Convolutional network on {dataset.name}")
+        save_learning_curves(
+            out / "curves.png", history, f"Convolutional network on {dataset.name}"
+        )
     return result
 
 

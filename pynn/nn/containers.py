@@ -51,7 +51,8 @@ class Sequential(_Numbered):
     """Modules one after the other: y = last(...(first(x))).
 
     Args:
-        modules: in order of running. `model[i]`, slices, `len`, iteration and `append` work as for a list.
+        modules: in order of running. `model[i]`, slices, `len`, iteration and `append` work as for
+            a list.
     """
 
     def __init__(self, *modules: Module) -> None:
@@ -69,7 +70,8 @@ class Sequential(_Numbered):
 
 
 class ModuleList(_Numbered):
-    """A list of modules that the model knows; forward of the module that holds it says how they run.
+    """A list of modules that the model knows; forward of the module that holds it says how they
+    run.
 
     Args:
         modules: any iterable of modules.

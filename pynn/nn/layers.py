@@ -32,7 +32,11 @@ def _positive(**sizes: int) -> None:
 
 def _plain(value: Any) -> Any:
     """An option as a value that cannot change behind the layer's back."""
-    return value if isinstance(value, (int, str)) or value is None else tuple(int(size) for size in value)
+    return (
+        value
+        if isinstance(value, (int, str)) or value is None
+        else tuple(int(size) for size in value)
+    )
 
 
 class Linear(Module):
@@ -41,8 +45,8 @@ class Linear(Module):
     Args:
         in_features, out_features: sizes.
         bias: whether there is a bias.
-        weight_init: initialiser of the weight: a function of `pynn.init`, its name, a number or an array; None is PyTorch's
-            default, U(-1 / sqrt(in_features), 1 / sqrt(in_features)).
+        weight_init: initialiser of the weight: a function of `pynn.init`, its name, a number or an
+            array; None is PyTorch's default, U(-1 / sqrt(in_features), 1 / sqrt(in_features)).
         bias_init: likewise for the bias; None is PyTorch's default, the same bounds.
         dtype: float32 or float64.
         rng: what to draw from; None is the generator that `pynn.manual_seed` sets.
@@ -77,7 +81,9 @@ class Linear(Module):
 
     def describe(self) -> str:
         """Sizes and options, for `repr`."""
-        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+        return f"{self.in_features}, {self.out_features}" + (
+            "" if self.bias is not None else ", bias=False"
+        )
 
 
 class Conv2d(Module):
@@ -87,7 +93,8 @@ class Conv2d(Module):
         in_channels, out_channels: sizes; both multiples of groups.
         kernel_size, stride, padding, dilation, groups: as for `ops.conv2d`.
         bias: whether there is a bias, one value for each output channel.
-        weight_init, bias_init: as for `Linear`; PyTorch's default bound is 1 / sqrt(in_channels / groups KH KW).
+        weight_init, bias_init: as for `Linear`; PyTorch's default bound is 1 / sqrt(in_channels /
+            groups KH KW).
         dtype: float32 or float64.
         rng: as for `Linear`.
 
@@ -115,7 +122,9 @@ class Conv2d(Module):
         _positive(in_channels=in_channels, out_channels=out_channels, groups=groups)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
-                raise ValueError(f"{name} must be a multiple of groups, got {channels} and {groups}")
+                raise ValueError(
+                    f"{name} must be a multiple of groups, got {channels} and {groups}"
+                )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
@@ -124,7 +133,11 @@ class Conv2d(Module):
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         make = init.torch_default if weight_init is None else init.get(weight_init)
         self.weight = Parameter(make(shape, rng, dtype))
-        make = init.torch_default_bias(init.fan(shape)[0]) if bias_init is None else init.get(bias_init)
+        make = (
+            init.torch_default_bias(init.fan(shape)[0])
+            if bias_init is None
+            else init.get(bias_init)
+        )
         self.bias = Parameter(make((out_channels,), rng, dtype)) if bias else None
 
     def forward(self, x: Any) -> Any:
@@ -137,7 +150,12 @@ class Conv2d(Module):
     def describe(self) -> str:
         """Sizes and options, for `repr`."""
         text = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
-        for name, default in (("stride", (1, 1)), ("padding", 0), ("dilation", (1, 1)), ("groups", 1)):
+        for name, default in (
+            ("stride", (1, 1)),
+            ("padding", 0),
+            ("dilation", (1, 1)),
+            ("groups", 1),
+        ):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)!r}"
         return text + ("" if self.bias is not None else ", bias=False")
@@ -164,7 +182,9 @@ class Bias(Module):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.bias = Parameter(init.get(bias_init)(tuple(shape), rng or default_rng(), float_dtype(dtype)))
+        self.bias = Parameter(
+            init.get(bias_init)(tuple(shape), rng or default_rng(), float_dtype(dtype))
+        )
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -293,7 +313,8 @@ class _AlongAxis(Module):
 
 
 class Softmax(_AlongAxis):
-    """Shares of 1 along an axis. Before a CrossEntropyLoss it does not belong: that loss takes logits."""
+    """Shares of 1 along an axis. Before a CrossEntropyLoss it does not belong: that loss takes
+    logits."""
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -370,8 +391,6 @@ class _BatchNorm(Module):
         num_batches_tracked: Buffer (), how many batches the statistics have seen.
     """
 
-    _ndim: int
-
     def __init__(
         self,
         num_features: int,
@@ -393,8 +412,8 @@ class _BatchNorm(Module):
     def forward(self, x: Any) -> Any:
         """Record the layer."""
         return x.apply(
-            "batch_norm", self.running_mean, self.running_var, self.weight, self.bias, self.num_batches_tracked,
-            training=self.training, momentum=self.momentum, eps=self.eps,
+            "batch_norm", self.running_mean, self.running_var, self.weight, self.bias,
+            self.num_batches_tracked, training=self.training, momentum=self.momentum, eps=self.eps,
         )  # fmt: skip
 
     def describe(self) -> str:
@@ -403,11 +422,11 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = f"x (N, C). {_BatchNorm.__doc__}"
+    """Normalise each feature of x (N, C): `_BatchNorm` has the arguments."""
 
 
 class BatchNorm2d(_BatchNorm):
-    __doc__ = f"x (N, C, H, W). {_BatchNorm.__doc__}"
+    """Normalise each channel of x (N, C, H, W)."""
 
 
 class Flatten(Module):

@@ -1,4 +1,5 @@
-"""Losses as objects: called on output and target they give the value; backward gives the gradient of that call."""
+"""Losses as objects: called on output and target they give the value; backward gives the gradient
+of that call."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ def _scalar_reduction(reduction: str) -> str:
 
 
 class CrossEntropyLoss(Loss):
-    """Softmax cross-entropy of logits (N, C, ...) and labels (N, ...) or probabilities; see `ops.cross_entropy`.
+    """Softmax cross-entropy of logits (N, C, ...) and labels (N, ...) or probabilities; see
+    `ops.cross_entropy`.
 
     Args:
         weight: one weight for each class, shape (C,).
@@ -79,7 +81,8 @@ class CrossEntropyLoss(Loss):
         self.reduction = _scalar_reduction(reduction)
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
-        """The loss and its gradient with respect to the logits; probabilities are converted to their dtype."""
+        """The loss and its gradient with respect to the logits; probabilities are converted to
+        their dtype."""
         target = np.asarray(target)
         if target.dtype.kind == "f":
             target = target.astype(output.dtype, copy=False)
@@ -111,7 +114,8 @@ class MSELoss(Loss):
         self.reduction = _scalar_reduction(reduction)
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
-        """The loss and its gradient with respect to the prediction; the target is converted to its dtype."""
+        """The loss and its gradient with respect to the prediction; the target is converted to its
+        dtype."""
         target = np.asarray(target).astype(output.dtype, copy=False)
         value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
         return value, gradient

@@ -1,4 +1,5 @@
-"""Modules: parameters in __init__, layers called in forward. A module is traced once, then its graph runs."""
+"""Modules: parameters in __init__, layers called in forward. A module is traced once, then its
+graph runs."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from pynn.random import get_seed
 
 # How many samples run at once outside training, so that memory does not grow with the batch.
 _CHUNK = 256
-# How many graphs a model keeps: the usual batch, the last smaller one, and those of evaluation, several times over.
+# How many graphs a model keeps: the usual batch, the last smaller one, and those of evaluation,
+# several times over.
 _CACHED_GRAPHS = 16
 
 
@@ -35,8 +37,9 @@ class Trace:
 class Module:
     """A part of a model, or all of it.
 
-    Subclasses set parameters (`Parameter`), buffers (`Buffer`) and other modules as attributes and define `forward`, which
-    calls layers and operators on symbols. `model(x)` on an array runs the traced graph.
+    Subclasses set parameters (`Parameter`), buffers (`Buffer`) and other modules as attributes and
+    define `forward`, which calls layers and operators on symbols. `model(x)` on an array runs the
+    traced graph.
 
     Attributes:
         training: the mode; see `train` and `eval`.
@@ -55,7 +58,7 @@ class Module:
         """Compute the output from symbols. To be defined by each subclass."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
-    # What a model is made of ------------------------------------------------------------------------------------------------
+    # What a model is made of
 
     def __setattr__(self, name: str, value: object) -> None:
         if name.startswith("_run_"):
@@ -64,7 +67,9 @@ class Module:
         if name in self.__dict__ and self.__dict__[name] is value:
             return
         object.__setattr__(self, name, value)
-        if name != "training":  # the mode is compared by value, so that going back to it finds the old graph
+        if (
+            name != "training"
+        ):  # the mode is compared by value, so that going back to it finds the old graph
             self._run_version += 1
         note_change()
 
@@ -97,7 +102,8 @@ class Module:
             yield module
 
     def _named_variables(self) -> Iterator[tuple[str, Parameter | Buffer]]:
-        """Parameters, then buffers, of each module in turn: PyTorch's order. Each under the first path it is met at."""
+        """Parameters, then buffers, of each module in turn: PyTorch's order. Each under the first
+        path it is met at."""
         seen: set[int] = set()
         for path, module in self.named_modules():
             for kind in (Parameter, Buffer):
@@ -136,14 +142,16 @@ class Module:
                 first = name, parameter
             elif parameter.dtype != first[1].dtype:
                 raise DTypeError(
-                    f"{first[0]} is {first[1].dtype} but {name} is {parameter.dtype}; a model has one dtype: use model.astype"
+                    f"{first[0]} is {first[1].dtype} but {name} is {parameter.dtype}; "
+                    "a model has one dtype: use model.astype"
                 )
         return np.dtype(np.float32) if first is None else first[1].dtype
 
-    # Mode and state ------------------------------------------------------------------------------------------------------------
+    # Mode and state
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode (dropout drops, batch_norm uses the batch) here and below; returns the module."""
+        """Set training mode (dropout drops, batch_norm uses the batch) here and below; returns the
+        module."""
         for module in self.modules():
             if module.training != mode:
                 module.training = mode
@@ -154,7 +162,8 @@ class Module:
         return self.train(False)
 
     def freeze(self, frozen: bool = True) -> Self:
-        """Exclude all parameters from training, or with False include them again; returns the module."""
+        """Exclude all parameters from training, or with False include them again; returns the
+        module."""
         for parameter in self.parameters():
             parameter.requires_grad = not frozen
         return self
@@ -165,7 +174,8 @@ class Module:
             parameter.grad = None
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Convert to float32 or float64. Values move to new memory; views taken before keep the old ones."""
+        """Convert to float32 or float64. Values move to new memory; views taken before keep the old
+        ones."""
         dtype = float_dtype(dtype)
         for _, variable in self._named_variables():
             variable.astype(dtype)
@@ -173,15 +183,18 @@ class Module:
         return self
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers, by path, in order of registration: PyTorch's keys."""
+        """Copies of all parameters and buffers, by path, in order of registration: PyTorch's
+        keys."""
         return {name: variable.data.copy() for name, variable in self._named_variables()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
         """Copy parameters and buffers in place.
 
         Args:
-            state: arrays by path, as `state_dict` gives them; anything that NumPy can read as an array.
-            strict: whether a missing or an unknown name is an error; otherwise both are passed over.
+            state: arrays by path, as `state_dict` gives them; anything that NumPy can read as an
+                array.
+            strict: whether a missing or an unknown name is an error; otherwise both are passed
+                over.
 
         Raises:
             FormatError: names are missing or unknown.
@@ -193,7 +206,9 @@ class Module:
         if strict and (missing or unknown):
             parts = [f"missing {', '.join(missing)}"] if missing else []
             parts += [f"unknown {', '.join(unknown)}"] if unknown else []
-            raise FormatError(f"the state does not belong to this {type(self).__name__}: {'; '.join(parts)}")
+            raise FormatError(
+                f"the state does not belong to this {type(self).__name__}: {'; '.join(parts)}"
+            )
         arrays = {name: np.asarray(state[name]) for name in variables if name in state}
         wrong = [
             f"{name} must have shape {variables[name].shape}, got {array.shape}"
@@ -205,7 +220,7 @@ class Module:
         for name, array in arrays.items():
             variables[name].data = array
 
-    # Running -----------------------------------------------------------------------------------------------------------------
+    # Running
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the model on arrays, or, inside forward, record it on symbols.
@@ -233,7 +248,8 @@ class Module:
         return self._evaluate(arrays)
 
     def as_input(self, value: ArrayLike) -> Array:
-        """An input as the model takes it: an array of its dtype; integers, bool and other floats are converted.
+        """An input as the model takes it: an array of its dtype; integers, bool and other floats
+        are converted.
 
         Raises:
             DTypeError: it is complex, text or no array of numbers at all.
@@ -253,11 +269,16 @@ class Module:
         first = [array[:_CHUNK] for array in arrays]
         graph = self.trace(*(array.shape for array in first)).graph
         per_sample = graph.shapes[graph.output][:1] == (_CHUNK,)
-        mixing = any(node.operator.mixes_samples and node.attributes.get("training") for node in graph.nodes)
+        mixing = any(
+            node.operator.mixes_samples and node.attributes.get("training") for node in graph.nodes
+        )
         if not per_sample or mixing:
             return self._run(arrays, Stream(get_seed(), self._run_steps)).output
         pieces = [
-            self._run([array[begin : begin + _CHUNK] for array in arrays], Stream(get_seed(), self._run_steps, begin)).output
+            self._run(
+                [array[begin : begin + _CHUNK] for array in arrays],
+                Stream(get_seed(), self._run_steps, begin),
+            ).output
             for begin in range(0, batch, _CHUNK)
         ]
         return np.concatenate(pieces)
@@ -269,7 +290,9 @@ class Module:
     def _run_forward(self, arrays: list[Array]) -> tuple[Graph, Tape]:
         """Run forward and keep what backward needs; running statistics are not touched yet."""
         graph = self.trace(*(array.shape for array in arrays)).graph
-        return graph, executors.forward(graph, arrays, Stream(get_seed(), self._run_steps), keep=True)
+        return graph, executors.forward(
+            graph, arrays, Stream(get_seed(), self._run_steps), keep=True
+        )
 
     def backward(self, dy: ArrayLike) -> Any:
         """Add the gradients of the last call in training mode to the parameters' .grad.
@@ -285,12 +308,19 @@ class Module:
             ShapeError: dy has not the shape of the output.
         """
         if self._run_tape is None:
-            raise StateError("backward needs a call in training mode first: model.train(), model(x), then model.backward(dy)")
+            raise StateError(
+                "backward needs a call in training mode first: model.train(), model(x), "
+                "then model.backward(dy)"
+            )
         graph, tape = self._run_tape
         gradient = np.ascontiguousarray(dy, dtype=graph.dtype)
         if gradient.shape != tape.output.shape:
-            raise ShapeError(f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}")
-        needed = graph.gradient_paths(lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True)
+            raise ShapeError(
+                f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}"
+            )
+        needed = graph.gradient_paths(
+            lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True
+        )
         gradients = executors.backward(graph, tape, gradient, needed)
         for variable, array in gradients.variables:
             assert isinstance(variable, Parameter)
@@ -298,7 +328,8 @@ class Module:
         return gradients.inputs[0] if len(gradients.inputs) == 1 else tuple(gradients.inputs)
 
     def trace(self, *shapes: Shape) -> Trace:
-        """The graph of this module for inputs of these shapes, in its mode and dtype; recorded anew after any change.
+        """The graph of this module for inputs of these shapes, in its mode and dtype; recorded anew
+        after any change.
 
         Args:
             shapes: the shape of each input, batch first.
@@ -321,7 +352,8 @@ class Module:
         return trace
 
     def _version(self) -> tuple[Any, ...]:
-        """All that a graph of this module depends on: which modules, each one's changes and mode, and its containers."""
+        """All that a graph of this module depends on: which modules, each one's changes and mode,
+        and its containers."""
         if self._run_checked is not None and self._run_checked[0] == latest_change():
             return self._run_checked[1]
         change = latest_change()
@@ -356,14 +388,19 @@ class Module:
         return Trace(graph, self._version(), list(self.modules()))
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if not name.startswith("_run_")}
+        state = {
+            name: value for name, value in self.__dict__.items() if not name.startswith("_run_")
+        }
         return state | {"_run_steps": self._run_steps}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self.named_children()
+        ]
         head = f"{type(self).__name__}({self.describe()}"
         return head + ("\n" + "\n".join(lines) + "\n" if lines else "") + ")"
 
@@ -373,7 +410,8 @@ class Module:
 
 
 def _frozen(value: object) -> Any:
-    """A container as something that can be compared later: contents of containers, everything else by value or identity."""
+    """A container as something that can be compared later: contents of containers, everything else
+    by value or identity."""
     if isinstance(value, dict):
         return tuple((key, _frozen(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):

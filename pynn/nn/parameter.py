@@ -17,7 +17,8 @@ _latest_change = 0
 
 
 def note_change() -> None:
-    """Say that some model may have changed, so that graphs traced before are checked before they run again."""
+    """Say that some model may have changed, so that graphs traced before are checked before they
+    run again."""
     global _latest_change  # noqa: PLW0603  one number for the process: comparing it is the whole cost of a call
     _latest_change = next(_changes)
 
@@ -101,7 +102,9 @@ class Parameter(Variable):
             return
         array = np.asarray(values)
         if array.shape != self.shape:
-            raise ShapeError(f"the parameter has shape {self.shape}, its gradient got {array.shape}")
+            raise ShapeError(
+                f"the parameter has shape {self.shape}, its gradient got {array.shape}"
+            )
         if self._grad is None:
             self._grad = self._gradient_view()
         self._grad[...] = array
@@ -156,7 +159,8 @@ class Parameter(Variable):
             note_change()
 
     def astype(self, dtype: DTypeLike) -> None:
-        """Change the dtype. The values move to new memory; views taken before keep the old ones. The gradient goes."""
+        """Change the dtype. The values move to new memory; views taken before keep the old ones.
+        The gradient goes."""
         self._data = self._data.astype(float_dtype(dtype))
         self._grad, self.segment, self.offset = None, None, 0
         note_change()
@@ -218,7 +222,8 @@ class Buffer(Variable):
 
 
 def flatten(parameters: Iterable[Parameter]) -> None:
-    """Lay parameters that are not in a flat buffer yet into one for each dtype; the others stay where they are."""
+    """Lay parameters that are not in a flat buffer yet into one for each dtype; the others stay
+    where they are."""
     loose: dict[np.dtype[Any], list[Parameter]] = {}
     for parameter in dict.fromkeys(parameters):
         if parameter.segment is None:

@@ -12,7 +12,8 @@ from pynn.nn.parameter import Parameter
 
 @dataclass(frozen=True)
 class Row:
-    """One node: its place, operator, output shape (without the batch) and the parameters first used there."""
+    """One node: its place, operator, output shape (without the batch) and the parameters first used
+    there."""
 
     path: str
     operator: str
@@ -36,11 +37,23 @@ class Summary:
     trainable: int
 
     def __str__(self) -> str:
-        table = [("layer", "operator", "output shape", "parameters"), ("input", "", str(self.input_shape), "")]
-        table += [(row.path, row.operator, str(row.shape), f"{row.parameters:,}" if row.parameters else "") for row in self.rows]
+        table = [
+            ("layer", "operator", "output shape", "parameters"),
+            ("input", "", str(self.input_shape), ""),
+        ]
+        table += [
+            (
+                row.path,
+                row.operator,
+                str(row.shape),
+                f"{row.parameters:,}" if row.parameters else "",
+            )
+            for row in self.rows
+        ]
         widths = [max(len(line[column]) for line in table) for column in range(4)]
         lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in table
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip()
+            for a, b, c, d in table
         ]
         rule = "-" * max(len(line) for line in lines)
         total = f"{self.parameters:,} parameters, {self.trainable:,} of them trainable"

@@ -1,4 +1,5 @@
-"""Every operator as a function: on NumPy arrays it computes; on symbols, in a forward method, it records a node.
+"""Every operator as a function: on NumPy arrays it computes; on symbols, in a forward method, it
+records a node.
 
 Operators never cast: all arrays of a call are float32 or all are float64. Results are new arrays.
 """

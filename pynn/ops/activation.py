@@ -10,7 +10,8 @@ from pynn.graph import Array, Operator, Shape, Variable, record, register
 
 
 def relu(x: Any) -> Any:
-    """max(x, 0), element by element; NaN stays NaN. x: any shape, float32 or float64; y in the same shape."""
+    """max(x, 0), element by element; NaN stays NaN. x: any shape, float32 or float64; y in the same
+    shape."""
     if isinstance(x, Variable):
         return record("relu", (x,), {})
     return kernels().relu(x)
@@ -23,7 +24,8 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 def leaky_relu(x: Any, *, negative_slope: float = 0.01) -> Any:
-    """X where x > 0, else negative_slope * x. x: any shape, float32 or float64; y in the same shape."""
+    """X where x > 0, else negative_slope * x. x: any shape, float32 or float64; y in the same
+    shape."""
     if isinstance(x, Variable):
         return record("leaky_relu", (x,), {"negative_slope": negative_slope})
     return kernels().leaky_relu(x, negative_slope)
@@ -36,7 +38,8 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01) ->
 
 
 def tanh(x: Any) -> Any:
-    """Hyperbolic tangent, element by element. x: any shape, float32 or float64; y in the same shape."""
+    """Hyperbolic tangent, element by element. x: any shape, float32 or float64; y in the same
+    shape."""
     if isinstance(x, Variable):
         return record("tanh", (x,), {})
     return kernels().tanh(x)
@@ -49,7 +52,8 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), element by element. x: any shape, float32 or float64; y in the same shape."""
+    """1 / (1 + exp(-x)), element by element. x: any shape, float32 or float64; y in the same
+    shape."""
     if isinstance(x, Variable):
         return record("sigmoid", (x,), {})
     return kernels().sigmoid(x)

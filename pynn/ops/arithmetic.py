@@ -1,4 +1,5 @@
-"""Sums and products, element by element, with NumPy's broadcasting. In forward they are `+` and `*`."""
+"""Sums and products, element by element, with NumPy's broadcasting. In forward they are `+` and
+`*`."""
 
 from __future__ import annotations
 

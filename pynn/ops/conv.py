@@ -30,15 +30,15 @@ def conv2d(
         w: kernels, shape (O, C / groups, KH, KW), same dtype as x.
         b: bias, shape (O,), or None.
         stride: one int, or (rows, columns).
-        padding: zeros around the image: one int, (rows, columns), (top, bottom, left, right), "valid" (none), "same"
-            (OH = ceil(H / stride); an odd total puts the extra row or column at the bottom or right) or "full" (every position where
-            the kernel touches the image).
+        padding: zeros around the image: one int, (rows, columns), (top, bottom, left, right),
+            "valid" (none), "same" (OH = ceil(H / stride); an odd total puts the extra row or column
+            at the bottom or right) or "full" (every position where the kernel touches the image).
         dilation: distance between the taps of a kernel: one int, or (rows, columns).
         groups: channels and kernels are split into this many independent groups.
 
     Returns:
-        y, shape (N, O, OH, OW), with OH = (H + top + bottom - dilation (KH - 1) - 1) // stride + 1, and OW likewise. Rows and
-        columns that a stride does not reach are left out.
+        y, shape (N, O, OH, OW), with OH = (H + top + bottom - dilation (KH - 1) - 1) // stride + 1,
+        and OW likewise. Rows and columns that a stride does not reach are left out.
 
     Raises:
         ShapeError: the sizes do not fit.

@@ -1,4 +1,5 @@
-"""Random operators. Their masks are functions of (seed, step, node, sample, element): see `pynn.random`."""
+"""Random operators. Their masks are functions of (seed, step, node, sample, element): see
+`pynn.random`."""
 
 from __future__ import annotations
 
@@ -24,11 +25,13 @@ def dropout(
     Args:
         x: shape (N, ...), float32 or float64.
         p: probability of dropping, 0 ... 1.
-        seed, step, node, first_sample: key and counter of Philox4x32-10, for arrays; seed None is the one of
-            `pynn.manual_seed`. In forward they follow from the training step and the place in the graph.
+        seed, step, node, first_sample: key and counter of Philox4x32-10, for arrays; seed None is
+            the one of `pynn.manual_seed`. In forward they follow from the training step and the
+            place in the graph.
 
     Returns:
-        y, in the shape of x. The gradient is the same function, of dy, with the same seed, step, node and first_sample.
+        y, in the shape of x. The gradient is the same function, of dy, with the same seed, step,
+        node and first_sample.
     """
     if isinstance(x, Variable):
         return record("dropout", (x,), {"p": p})
@@ -55,8 +58,8 @@ def drop_block2d(
 ) -> Any:
     """Set blocks of each channel to zero (Ghiasi, Lin, Le, "DropBlock", NeurIPS 2018).
 
-    About a share p of the elements is dropped, in squares of block_size; what is left of a sample is multiplied by
-    (elements / elements left), so that samples stay independent of each other.
+    About a share p of the elements is dropped, in squares of block_size; what is left of a sample
+    is multiplied by (elements / elements left), so that samples stay independent of each other.
 
     Args:
         x: shape (N, C, H, W), float32 or float64.

@@ -1,4 +1,5 @@
-"""Losses. They take arrays: in training, give the loss to `pynn.compile`, or call its layer on the model's output."""
+"""Losses. They take arrays: in training, give the loss to `pynn.compile`, or call its layer on the
+model's output."""
 
 from __future__ import annotations
 
@@ -22,16 +23,18 @@ def cross_entropy(
 
     Args:
         logits: shape (N, C), or (N, C, ...), float32 or float64.
-        target: class labels, shape (N,), or (N, ...), of any integer dtype; or probabilities in the shape and dtype of logits.
-        weight: one weight for each class, shape (C,); the mean is then the weighted mean, as PyTorch has it.
+        target: class labels, shape (N,), or (N, ...), of any integer dtype; or probabilities in the
+            shape and dtype of logits.
+        weight: one weight for each class, shape (C,); the mean is then the weighted mean, as
+            PyTorch has it.
         label_smoothing: share of each label that is spread evenly over all classes, 0 ... 1.
         ignore_index: label of samples that do not count; a mean over none is 0.
         reduction: "mean", "sum", or "none" for one loss for each sample.
         return_grad: also return the gradient with respect to logits.
 
     Returns:
-        The loss, a float, or an array (N,), or (N, ...), for "none"; with return_grad, (loss, dlogits). For "none", dlogits is
-        the gradient of the sum.
+        The loss, a float, or an array (N,), or (N, ...), for "none"; with return_grad, (loss,
+        dlogits). For "none", dlogits is the gradient of the sum.
 
     Raises:
         LabelError: a label is not in 0 ... C - 1; the message names the first such row.
@@ -70,7 +73,8 @@ def mse_loss(
 def _refuse_symbols(name: str, *operands: object) -> None:
     if any(isinstance(operand, Variable) for operand in operands):
         raise TypeError(
-            f"{name} is not part of forward: return the model's output and give the loss to pynn.compile"
+            f"{name} is not part of forward: return the model's output and give the loss to "
+            "pynn.compile"
         )
 
 
@@ -79,4 +83,6 @@ def _recorded(*operands: Any, **attributes: Any) -> Any:
 
 
 for _name in ("cross_entropy", "mse_loss"):
-    register(Operator(_name, shape=_recorded, forward=_recorded, backward=_recorded, mixes_samples=True))
+    register(
+        Operator(_name, shape=_recorded, forward=_recorded, backward=_recorded, mixes_samples=True)
+    )

@@ -77,7 +77,8 @@ def linear_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]
 
 
 def bias(x: Any, b: Any) -> Any:
-    """Add an untied bias: one value for each element of a sample, such as each output pixel and channel.
+    """Add an untied bias: one value for each element of a sample, such as each output pixel and
+    channel.
 
     Args:
         x: shape (N, ...), float32 or float64.
@@ -95,7 +96,8 @@ def bias(x: Any, b: Any) -> Any:
 
 
 def bias_backward(dy: Array) -> tuple[Array, Array]:
-    """Gradients of `bias`: dx, shape (N, ...), and db, shape (...), the sum of dy over the batch."""
+    """Gradients of `bias`: dx, shape (N, ...), and db, shape (...), the sum of dy over the
+    batch."""
     dx, db = kernels().bias_backward(dy)
     return dx, db
 

@@ -23,14 +23,16 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Normalise each channel (Ioffe, Szegedy, "Batch normalization", 2015), in PyTorch's conventions.
+    """Normalise each channel (Ioffe, Szegedy, "Batch normalization", 2015), in PyTorch's
+    conventions.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias.
 
     Args:
         x: shape (N, C) or (N, C, H, W), float32 or float64.
-        running_mean, running_var: shape (C,). In training, None or arrays that are updated in place:
-            running = (1 - momentum) running + momentum batch, with the unbiased variance of the batch.
+        running_mean, running_var: shape (C,). In training, None or arrays that are updated in
+            place: running = (1 - momentum) running + momentum batch, with the unbiased variance of
+            the batch.
         weight, bias: shape (C,), or None.
         training: use mean and biased variance of the batch instead of the running ones.
         momentum: share of the new batch in the running statistics.
@@ -66,7 +68,8 @@ def batch_norm_backward(
     Args:
         dy: gradient with respect to y, in the shape of x.
         x, weight: the arrays given to `batch_norm`.
-        mean, var: those that were used, shape (C,): of the batch (biased) in training, otherwise the running ones.
+        mean, var: those that were used, shape (C,): of the batch (biased) in training, otherwise
+            the running ones.
         training: whether mean and var depend on x.
         eps: as given to `batch_norm`.
 
@@ -78,7 +81,12 @@ def batch_norm_backward(
 
 
 def _update(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, x_shape: Shape, momentum: float
+    running_mean: Array,
+    running_var: Array,
+    mean: Array,
+    var: Array,
+    x_shape: Shape,
+    momentum: float,
 ) -> None:
     count = int(np.prod(x_shape)) // x_shape[1] if x_shape[1] else 0
     if count < 2:  # an empty batch says nothing
@@ -126,8 +134,8 @@ register(
         shape=lambda x, running_mean, running_var, weight, bias, batches, *, training, **_: (
             _core.batch_norm_shape(x, running_mean, running_var, weight, bias, training)
         ),
-        forward=lambda k, x, running_mean, running_var, weight, bias, batches, training, momentum, eps: (
-            k.batch_norm(x, running_mean, running_var, weight, bias, training, eps)
+        forward=lambda k, x, mean, var, weight, bias, batches, training, momentum, eps: (
+            k.batch_norm(x, mean, var, weight, bias, training, eps)
         ),
         backward=_backward,
         commit=_commit,

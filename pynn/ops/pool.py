@@ -19,7 +19,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The largest value of each window. NaN counts as largest; of equal values the first (row by row) wins.
+    """The largest value of each window. NaN counts as largest; of equal values the first (row by
+    row) wins.
 
     Args:
         x: images, shape (N, C, H, W), float32 or float64.
@@ -30,7 +31,8 @@ def max_pool2d(
         return_indices: also return where each value came from.
 
     Returns:
-        y, shape (N, C, OH, OW); with return_indices, (y, indices), indices int64 in the shape of y: the flat index in H x W.
+        y, shape (N, C, OH, OW); with return_indices, (y, indices), indices int64 in the shape of y:
+        the flat index in H x W.
 
     Raises:
         ShapeError: the sizes do not fit.
@@ -38,7 +40,9 @@ def max_pool2d(
     attributes = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
     if isinstance(x, Variable):
         if return_indices:
-            raise TypeError("max_pool2d: return_indices works on arrays; in forward, indices are not a value")
+            raise TypeError(
+                "max_pool2d: return_indices works on arrays; in forward, indices are not a value"
+            )
         return record("max_pool2d", (x,), {"kernel_size": kernel_size, **attributes})
     y, argmax = kernels().max_pool2d(x, kernel_size, stride, padding, ceil_mode)
     return (y, argmax) if return_indices else y
@@ -121,7 +125,8 @@ def global_avg_pool2d(x: Any) -> Any:
 
 
 def global_avg_pool2d_backward(dy: Array, x_shape: tuple[int, ...]) -> Array:
-    """Gradient of `global_avg_pool2d`: dx, shape x_shape = (N, C, H, W), from dy, shape (N, C, 1, 1)."""
+    """Gradient of `global_avg_pool2d`: dx, shape x_shape = (N, C, H, W), from dy, shape (N, C, 1,
+    1)."""
     dx: Array = kernels().global_avg_pool2d_backward(dy, x_shape)
     return dx
 

@@ -1,4 +1,5 @@
-"""Operators in Python: two functions on NumPy arrays, called in their place in the graph on every back end."""
+"""Operators in Python: two functions on NumPy arrays, called in their place in the graph on every
+back end."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ def register(
     Args:
         name: a Python identifier that no operator has yet.
         forward: `forward(*arrays, **attributes)` gives y. Arrays are NCHW, of the model's dtype.
-        backward: `backward(dy, *arrays, **attributes)` gives the gradient for each array: a tuple, or the one array.
-        shape: `shape(*shapes, **attributes)` gives the shape of y; None means that of the first array.
+        backward: `backward(dy, *arrays, **attributes)` gives the gradient for each array: a tuple,
+            or the one array.
+        shape: `shape(*shapes, **attributes)` gives the shape of y; None means that of the first
+            array.
 
     Returns:
         The function that `pynn.ops.<name>` is.
@@ -44,7 +47,9 @@ def register(
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(inputs):
-            raise ValueError(f"backward of {name!r} gave {len(gradients)} gradients for {len(inputs)} inputs")
+            raise ValueError(
+                f"backward of {name!r} gave {len(gradients)} gradients for {len(inputs)} inputs"
+            )
         return gradients
 
     def operate(*operands: Any, **attributes: Any) -> Any:

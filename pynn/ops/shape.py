@@ -92,7 +92,9 @@ register(
         name="flatten",
         shape=_core.flatten_shape,
         forward=lambda k, x, start_axis: (k.flatten(x, start_axis),),
-        backward=lambda k, dy, inputs, outputs, needs, start_axis: (k.reshape(dy, inputs[0].shape),),
+        backward=lambda k, dy, inputs, outputs, needs, start_axis: (
+            k.reshape(dy, inputs[0].shape),
+        ),
     )
 )
 register(

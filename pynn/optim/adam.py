@@ -12,7 +12,8 @@ from pynn.optim.optimizer import Optimizer, Parameters, Run
 class Adam(Optimizer):
     """Adam (Kingma, Ba 2015), bias-corrected, eps outside the square root, as PyTorch has it.
 
-    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
+    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) +
+    eps).
 
     Args:
         parameters: `model.parameters()`, or a list of groups.
@@ -42,7 +43,9 @@ class Adam(Optimizer):
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
         if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"betas must be two numbers in 0 ... 1, 1 excluded, got {group['betas']}")
+            raise ValueError(
+                f"betas must be two numbers in 0 ... 1, 1 excluded, got {group['betas']}"
+            )
         if not group["eps"] >= 0:
             raise ValueError(f"eps must be 0 or more, got {group['eps']}")
 
@@ -58,7 +61,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019): first p *= 1 - lr weight_decay, then Adam without it.
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019): first p *= 1 - lr weight_decay,
+    then Adam without it.
 
     Args:
         parameters, lr, betas, eps, clip_norm, clip_value: as for `Adam`.

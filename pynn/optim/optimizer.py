@@ -19,7 +19,8 @@ Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 @dataclass
 class _Slots:
-    """State of one parameter: arrays in its shape, views of flat buffers, and how many updates it has seen."""
+    """State of one parameter: arrays in its shape, views of flat buffers, and how many updates it
+    has seen."""
 
     arrays: dict[str, Array]
     segment: Segment | None = None
@@ -29,7 +30,8 @@ class _Slots:
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbours in a flat buffer that are updated in one pass: data, gradient and state, all (size,)."""
+    """Neighbours in a flat buffer that are updated in one pass: data, gradient and state, all
+    (size,)."""
 
     data: Array
     gradient: Array
@@ -41,7 +43,8 @@ class Optimizer:
     """Base of all optimisers. A subclass names its state and updates one run of parameters.
 
     Args:
-        parameters: `model.parameters()`, or a list of groups: dictionaries with "params" and hyper-parameters of their own.
+        parameters: `model.parameters()`, or a list of groups: dictionaries with "params" and
+            hyper-parameters of their own.
         defaults: hyper-parameters of groups that do not set them.
         clip_norm: scale all gradients down so that their joint Euclidean norm is at most this.
         clip_value: limit each element of the gradient to -clip_value ... clip_value.
@@ -77,7 +80,8 @@ class Optimizer:
         """Add parameters with hyper-parameters of their own.
 
         Args:
-            group: "params", one parameter or several, and any hyper-parameters; the others are the defaults.
+            group: "params", one parameter or several, and any hyper-parameters; the others are the
+                defaults.
 
         Raises:
             TypeError: something is not a Parameter, or a hyper-parameter is unknown.
@@ -87,7 +91,9 @@ class Optimizer:
         params = [params] if isinstance(params, Parameter) else list(params)
         unknown = set(group) - set(self.defaults) - {"params"}
         if unknown:
-            raise TypeError(f"{type(self).__name__} has no hyper-parameter {', '.join(sorted(unknown))}")
+            raise TypeError(
+                f"{type(self).__name__} has no hyper-parameter {', '.join(sorted(unknown))}"
+            )
         known = {id(parameter) for parameter in self._parameters()}
         for parameter in params:
             if not isinstance(parameter, Parameter):
@@ -95,7 +101,9 @@ class Optimizer:
             if id(parameter) in known:
                 raise ValueError("a parameter is in two groups, or twice in one")
             known.add(id(parameter))
-        complete = self.defaults | {name: value for name, value in group.items() if name != "params"}
+        complete = self.defaults | {
+            name: value for name, value in group.items() if name != "params"
+        }
         self._check(complete)
         self.param_groups.append({"params": params, **complete})
 
@@ -153,7 +161,11 @@ class Optimizer:
             names = self._slot_names(group)
             for parameter in group["params"]:
                 slots = self._slots.setdefault(parameter, _Slots({}))
-                if slots.segment is parameter.segment and slots.offset == parameter.offset and all(n in slots.arrays for n in names):
+                if (
+                    slots.segment is parameter.segment
+                    and slots.offset == parameter.offset
+                    and all(n in slots.arrays for n in names)
+                ):
                     continue
                 self._place(parameter, slots, names)
                 moved = True
@@ -186,7 +198,12 @@ class Optimizer:
             slots.steps += 1
             begin, end = parameter.offset, parameter.offset + parameter.size
             segment, steps = parameter.segment, slots.steps
-            if pending and pending[-1][0] is segment and pending[-1][2] == begin and pending[-1][3] == steps:
+            if (
+                pending
+                and pending[-1][0] is segment
+                and pending[-1][2] == begin
+                and pending[-1][3] == steps
+            ):
                 pending[-1] = (segment, pending[-1][1], end, steps)
             else:
                 pending.append((segment, begin, end, steps))
@@ -195,61 +212,85 @@ class Optimizer:
             yield Run(segment.data[begin:end], segment.gradients[begin:end], state, steps)
 
     def _clip(self) -> None:
-        gradients = [parameter.grad.reshape(-1) for parameter in self._parameters() if parameter.grad is not None]
+        gradients = [
+            parameter.grad.reshape(-1)
+            for parameter in self._parameters()
+            if parameter.grad is not None
+        ]
         if self.clip_value is not None:
             for gradient in gradients:
                 np.clip(gradient, -self.clip_value, self.clip_value, out=gradient)
         if self.clip_norm is not None:
             norm = math.sqrt(sum(kernels().sum_of_squares(gradient) for gradient in gradients))
             if not math.isfinite(norm):
-                raise NonFiniteError(f"the norm of the gradients is {norm}; the parameters were not changed")
+                raise NonFiniteError(
+                    f"the norm of the gradients is {norm}; the parameters were not changed"
+                )
             if norm > self.clip_norm:
                 for gradient in gradients:
-                    gradient *= self.clip_norm / norm
+                    np.multiply(gradient, self.clip_norm / norm, out=gradient)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on besides the parameters: copies.
 
         Returns:
-            {"groups": hyper-parameters of each group, "state": for each parameter in order, its arrays by name, "steps": the
-            number of updates of each}.
+            {"groups": hyper-parameters of each group, "state": for each parameter in order, its
+            arrays by name, "steps": the number of updates of each}.
         """
         parameters = list(self._parameters())
         empty = _Slots({})
         return {
-            "groups": [{k: v for k, v in group.items() if k != "params"} for group in self.param_groups],
+            "groups": [
+                {k: v for k, v in group.items() if k != "params"} for group in self.param_groups
+            ],
             "state": [
-                {name: array.copy() for name, array in self._slots.get(parameter, empty).arrays.items()}
+                {
+                    name: array.copy()
+                    for name, array in self._slots.get(parameter, empty).arrays.items()
+                }
                 for parameter in parameters
             ],
             "steps": [self._slots.get(parameter, empty).steps for parameter in parameters],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, from an optimiser of the same kind, groups and parameter shapes.
+        """Take over what `state_dict` gave, from an optimiser of the same kind, groups and
+        parameter shapes.
 
         Raises:
-            FormatError: the numbers of groups or parameters, or the names of hyper-parameters, differ.
+            FormatError: the numbers of groups or parameters, or the names of hyper-parameters,
+                differ.
             ShapeError: an array has not its parameter's shape. Nothing is changed in either case.
         """
         parameters = list(self._parameters())
         groups, arrays, steps = state["groups"], state["state"], state["steps"]
-        if len(groups) != len(self.param_groups) or not len(arrays) == len(steps) == len(parameters):
+        if len(groups) != len(self.param_groups) or not len(arrays) == len(steps) == len(
+            parameters
+        ):
             raise FormatError(
                 f"the state is of {len(groups)} groups and {len(arrays)} parameters, "
                 f"this optimiser has {len(self.param_groups)} and {len(parameters)}"
             )
         for group in groups:
             if set(group) != set(self.defaults):
-                raise FormatError(f"the state has hyper-parameters {sorted(group)}, expected {sorted(self.defaults)}")
+                raise FormatError(
+                    f"the state has hyper-parameters {sorted(group)}, "
+                    f"expected {sorted(self.defaults)}"
+                )
         for number, (parameter, slots) in enumerate(zip(parameters, arrays, strict=True)):
             for name, array in slots.items():
                 if np.shape(array) != parameter.shape:
-                    raise ShapeError(f"state {name!r} of parameter {number} must have shape {parameter.shape}, got {np.shape(array)}")
+                    raise ShapeError(
+                        f"state {name!r} of parameter {number} must have shape "
+                        f"{parameter.shape}, got {np.shape(array)}"
+                    )
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
         self._slots = {
-            parameter: _Slots({name: np.array(array, parameter.dtype) for name, array in slots.items()}, steps=int(count))
+            parameter: _Slots(
+                {name: np.array(array, parameter.dtype) for name, array in slots.items()},
+                steps=int(count),
+            )
             for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
         }
         self._buffers = {}
@@ -257,12 +298,16 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state["_slots"] = {
-            parameter: _Slots({name: array.copy() for name, array in slots.arrays.items()}, steps=slots.steps)
+            parameter: _Slots(
+                {name: array.copy() for name, array in slots.arrays.items()}, steps=slots.steps
+            )
             for parameter, slots in self._slots.items()
         }
         state["_buffers"] = {}
         return state
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value}" for name, value in self.param_groups[0].items() if name != "params")
+        options = ", ".join(
+            f"{name}={value}" for name, value in self.param_groups[0].items() if name != "params"
+        )
         return f"{type(self).__name__}({options})"

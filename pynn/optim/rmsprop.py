@@ -12,7 +12,8 @@ from pynn.optim.optimizer import Optimizer, Parameters, Run
 class RMSprop(Optimizer):
     """RMSprop (Tieleman, Hinton 2012), eps outside the square root, as PyTorch has it.
 
-    s = alpha s + (1 - alpha) g^2; d = g / (sqrt(s) + eps); p -= lr d, or with momentum v = momentum v + d; p -= lr v.
+    s = alpha s + (1 - alpha) g^2; d = g / (sqrt(s) + eps); p -= lr d, or with momentum v = momentum
+    v + d; p -= lr v.
 
     Args:
         parameters: `model.parameters()`, or a list of groups.

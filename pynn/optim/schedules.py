@@ -33,7 +33,8 @@ class Schedule:
             group["lr"] = lr * self.factor(self.steps)
 
     def step(self, metric: float | None = None) -> None:
-        """Count one epoch (or batch) and set the learning rates. The metric matters to ReduceLROnPlateau alone."""
+        """Count one epoch (or batch) and set the learning rates. The metric matters to
+        ReduceLROnPlateau alone."""
         self.steps += 1
         self._apply()
 
@@ -61,12 +62,13 @@ class StepLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """gamma ** (steps // step_size)."""
+        """Gamma ** (steps // step_size)."""
         return float(self.gamma ** (steps // self.step_size))
 
 
 class CosineAnnealingLR(Schedule):
-    """Half a cosine from the first learning rate down to `floor` times it, over t_max epochs; then it stays there.
+    """Half a cosine from the first learning rate down to `floor` times it, over t_max epochs; then
+    it stays there.
 
     Loshchilov, Hutter, "SGDR", 2017, without restarts.
     """
@@ -82,9 +84,11 @@ class CosineAnnealingLR(Schedule):
 
 
 class OneCycleLR(Schedule):
-    """Up from max / start_divisor to max, then down to max / start_divisor / end_divisor, both along half a cosine.
+    """Up from max / start_divisor to max, then down to max / start_divisor / end_divisor, both
+    along half a cosine.
 
-    Smith, Topin, "Super-convergence", 2018; PyTorch's OneCycleLR without its cycle of momentum. Steps after each batch.
+    Smith, Topin, "Super-convergence", 2018; PyTorch's OneCycleLR without its cycle of momentum.
+    Steps after each batch.
 
     Args:
         optimizer: the learning rates of its groups are replaced.
@@ -129,7 +133,8 @@ def _cosine(begin: float, end: float, share: float) -> float:
 
 
 class ReduceLROnPlateau:
-    """Multiply the learning rate by factor when a metric has not improved for more than `patience` epochs.
+    """Multiply the learning rate by factor when a metric has not improved for more than `patience`
+    epochs.
 
     Args:
         optimizer: whose learning rates change.
@@ -181,7 +186,8 @@ class ReduceLROnPlateau:
         return metric > self.best * (1 + self.threshold)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, as plain numbers. The learning rates are the optimiser's state."""
+        """All that the next step depends on, as plain numbers. The learning rates are the
+        optimiser's state."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -55,7 +55,9 @@ class SGD(Optimizer):
         if not 0 <= group["momentum"] <= 1:
             raise ValueError(f"momentum must be in 0 ... 1, got {group['momentum']}")
         if group["momentum_form"] not in ("sum", "average"):
-            raise ValueError(f"momentum_form must be 'sum' or 'average', got {group['momentum_form']!r}")
+            raise ValueError(
+                f"momentum_form must be 'sum' or 'average', got {group['momentum_form']!r}"
+            )
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("nesterov needs a momentum above 0")
 

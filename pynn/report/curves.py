@@ -39,7 +39,9 @@ def save_learning_curves(path: str | os.PathLike[str], history: History, title: 
             if values:
                 axes.plot(epochs, values, marker=marker, markersize=3.5, label=_LABELS[part])
         axes.set_xlabel("epoch")
-        axes.set_ylabel("cross-entropy (nats per sample)" if quantity == "loss" else "accuracy (share)")
+        axes.set_ylabel(
+            "cross-entropy (nats per sample)" if quantity == "loss" else "accuracy (share)"
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -1,4 +1,5 @@
-"""For tests, ours and yours: gradients against finite differences, and the samples of every operator."""
+"""For tests, ours and yours: gradients against finite differences, and the samples of every
+operator."""
 
 from pynn.testing.gradcheck import GradReport, gradcheck, numerical_gradient
 

@@ -58,15 +58,19 @@ class GradReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{c.name}: relative error {c.error:.2e} over {c.elements} elements; worst at {c.index}: "
-            f"computed {c.computed:.12g}, finite difference {c.expected:.12g}"
+            f"{c.name}: relative error {c.error:.2e} over {c.elements} elements; "
+            f"worst at {c.index}: computed {c.computed:.12g}, finite difference {c.expected:.12g}"
             for c in self.comparisons
         ]
         return "\n".join(lines)
 
 
 def numerical_gradient(
-    function: Callable[[], float], array: Array, *, eps: float = 1e-5, flat_indices: Sequence[int] | None = None
+    function: Callable[[], float],
+    array: Array,
+    *,
+    eps: float = 1e-5,
+    flat_indices: Sequence[int] | None = None,
 ) -> Array:
     """Central differences (f(a + eps) - f(a - eps)) / (2 eps), one element of `array` at a time.
 
@@ -81,7 +85,9 @@ def numerical_gradient(
     """
     flat = array.reshape(-1)
     if not np.shares_memory(flat, array) and array.size:
-        raise ValueError("numerical_gradient needs a C-contiguous array: it changes elements in place")
+        raise ValueError(
+            "numerical_gradient needs a C-contiguous array: it changes elements in place"
+        )
     indices = range(array.size) if flat_indices is None else flat_indices
     result = np.empty(len(indices))
     for position, index in enumerate(indices):
@@ -107,12 +113,15 @@ def gradcheck(
 ) -> GradReport:
     """Compare the gradients of a function or module with finite differences, in float64.
 
-    The compared value is the sum of the output times fixed random numbers. A module is copied, converted to float64 and checked
-    in its mode; random layers keep their mask. Keep inputs away from kinks (0 of ReLU, equal values in a pool).
+    The compared value is the sum of the output times fixed random numbers. A module is copied,
+    converted to float64 and checked in its mode; random layers keep their mask. Keep inputs away
+    from kinks (0 of ReLU, equal values in a pool).
 
     Args:
-        fn_or_module: a module, or a function of symbols built from `pynn.ops`, such as `lambda x, w: ops.conv2d(x, w, padding=1)`.
-        inputs: its input, or a list of them; converted to float64. Gradients of all are checked, and of all parameters.
+        fn_or_module: a module, or a function of symbols built from `pynn.ops`, such as `lambda x,
+            w: ops.conv2d(x, w, padding=1)`.
+        inputs: its input, or a list of them; converted to float64. Gradients of all are checked,
+            and of all parameters.
         eps: step of the differences.
         rtol: largest relative error, against the largest gradient of the same array.
         max_elements: of larger arrays, this many elements, drawn by `seed`, are compared.
@@ -137,7 +146,9 @@ def gradcheck(
     def value() -> float:
         return float(np.sum(model._run_forward(arrays)[1].output * dy))
 
-    needed = graph.gradient_paths(lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True)
+    needed = graph.gradient_paths(
+        lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True
+    )
     gradients = executors.backward(graph, tape, dy, needed)
     computed = {id(variable): gradient for variable, gradient in gradients.variables}
     pairs: list[tuple[str, Array, Array]] = []
@@ -153,10 +164,14 @@ def gradcheck(
         if array.size > max_elements:
             indices = np.sort(rng.choice(array.size, max_elements, replace=False))
         expected = numerical_gradient(value, array, eps=eps, flat_indices=indices.tolist())
-        comparisons.append(compare(name, gradient.reshape(-1)[indices], expected, indices, array.shape))
+        comparisons.append(
+            compare(name, gradient.reshape(-1)[indices], expected, indices, array.shape)
+        )
     report = GradReport(tuple(comparisons))
     if raise_error and not report.error <= rtol:
-        raise AssertionError(f"gradients differ from finite differences by more than {rtol:g}:\n{report}")
+        raise AssertionError(
+            f"gradients differ from finite differences by more than {rtol:g}:\n{report}"
+        )
     return report
 
 
@@ -168,13 +183,23 @@ def _array(gradient: Array | None) -> Array:
 def compare(
     name: str, computed: Array, expected: Array, flat_indices: Array, shape: tuple[int, ...]
 ) -> GradientComparison:
-    """Two gradients of the same elements, computed and by finite differences, both (K,), side by side."""
+    """Two gradients of the same elements, computed and by finite differences, both (K,), side by
+    side."""
     if not len(flat_indices):
         return GradientComparison(name, 0.0, (), 0.0, 0.0, 0)
     difference = np.abs(computed - expected)
     worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
-    scale = max(np.abs(computed).max(), np.abs(expected).max(), 1e-3)  # gradients below it are rounding of the value itself
-    place = tuple(int(i) for i in np.unravel_index(int(flat_indices[worst]), shape)) if shape else ()
+    scale = max(
+        np.abs(computed).max(), np.abs(expected).max(), 1e-3
+    )  # gradients below it are rounding of the value itself
+    place = (
+        tuple(int(i) for i in np.unravel_index(int(flat_indices[worst]), shape)) if shape else ()
+    )
     return GradientComparison(
-        name, float(difference[worst] / scale), place, float(computed[worst]), float(expected[worst]), len(flat_indices)
+        name,
+        float(difference[worst] / scale),
+        place,
+        float(computed[worst]),
+        float(expected[worst]),
+        len(flat_indices),
     )

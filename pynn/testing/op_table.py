@@ -105,7 +105,7 @@ samples(
         "784-512_b100": (((100, 784), (512, 784), (512,)), {}),
         "784-32_b100": (((100, 784), (32, 784), (32,)), {}),
     },
-    terms=lambda shapes, attributes: max(max(shapes[1] or (1,)), _size(shapes[0]) // max((shapes[0] or (1,))[-1], 1)),
+    terms=lambda shapes, attributes: max(*(shapes[1] or (1,)), _size(shapes[0]) // max((shapes[0] or (1,))[-1], 1)),
     flops=lambda shapes, attributes: 2 * _size(shapes[0]) * (shapes[1] or (0,))[0],
 )  # fmt: skip
 
@@ -203,8 +203,14 @@ _POOLS: dict[str, Any] = {
     "padding_same": (((2, 2, 7, 7),), {"kernel_size": 3, "stride": 2, "padding": "same"}),
     "padding_full": (((1, 2, 4, 4),), {"kernel_size": 2, "stride": 1, "padding": "full"}),
     "ceil_mode": (((2, 2, 7, 8),), {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
-    "ceil_mode_padding": (((1, 2, 5, 6),), {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True}),
-    "ceil_mode_window_outside": (((1, 1, 4, 4),), {"kernel_size": 1, "stride": 4, "ceil_mode": True}),
+    "ceil_mode_padding": (
+        ((1, 2, 5, 6),),
+        {"kernel_size": 3, "stride": 3, "padding": 1, "ceil_mode": True},
+    ),
+    "ceil_mode_window_outside": (
+        ((1, 1, 4, 4),),
+        {"kernel_size": 1, "stride": 4, "ceil_mode": True},
+    ),
     "empty_batch": (((0, 2, 4, 4),), {"kernel_size": 2}),
 }
 _POOL_REFUSALS: dict[str, Any] = {
@@ -223,7 +229,9 @@ def _window(shapes: Shapes, attributes: Any) -> int:
     return _size((size, size) if isinstance(size, int) else size)
 
 
-samples("max_pool2d", _POOLS, refuses=_POOL_REFUSALS, bench=_POOL_BENCH, make=distinct, terms=_window)
+samples(
+    "max_pool2d", _POOLS, refuses=_POOL_REFUSALS, bench=_POOL_BENCH, make=distinct, terms=_window
+)
 samples(
     "avg_pool2d",
     _POOLS

@@ -1,4 +1,5 @@
-"""Sample cases of operators: from one entry for each operator come its tests and its benchmark rows."""
+"""Sample cases of operators: from one entry for each operator come its tests and its benchmark
+rows."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def normal(rng: np.random.Generator, shapes: Shapes) -> list[Any]:
 
 
 def distinct(rng: np.random.Generator, shapes: Shapes) -> list[Any]:
-    """Arrays of different values, evenly spaced over -1 ... 1 without 0: no ties, and no kink within reach of a difference."""
+    """Arrays of different values, evenly spaced over -1 ... 1 without 0: no ties, and no kink
+    within reach of a difference."""
     arrays: list[Any] = []
     for shape in shapes:
         if shape is None:
@@ -65,7 +67,8 @@ class Case:
         shapes: of the arrays, in the order of the operator's arguments; None for an absent one.
         attributes: keyword arguments.
         differentiable: which arrays have gradients.
-        terms: how many products a value of y, or of a gradient, is the sum of: it sets the tolerance.
+        terms: how many products a value of y, or of a gradient, is the sum of: it sets the
+            tolerance.
         flops: floating-point operations of forward, for benchmarks.
         spread: whether arrays are separate arguments, or one list.
         loss: whether the operator returns a number and its gradient in one call.
@@ -90,7 +93,9 @@ class Case:
         seed = sum(ord(letter) * (place + 1) for place, letter in enumerate(str(self)))
         made = self.make(np.random.default_rng(seed), self.shapes)
         return [
-            array.astype(dtype) if isinstance(array, np.ndarray) and array.dtype.kind == "f" else array
+            array.astype(dtype)
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f"
+            else array
             for array in made
         ]
 
@@ -105,7 +110,8 @@ class Case:
             return self.apply(self.arrays(dtype))
 
     def gradients(self, backend_name: str = "native", dtype: DTypeLike = np.float64) -> list[Array]:
-        """The gradients of sum(y * c), c fixed random numbers, with respect to each differentiable array."""
+        """The gradients of sum(y * c), c fixed random numbers, with respect to each differentiable
+        array."""
         arrays = self.arrays(dtype)
         with backend(backend_name):
             if self.loss:
@@ -118,7 +124,8 @@ class Case:
             return [g for g in executors.backward(graph, tape, dy, needed).inputs if g is not None]
 
     def finite_differences(self, max_elements: int = 40) -> list[Any]:
-        """Comparisons of the native float64 gradients with central differences, one for each differentiable array."""
+        """Comparisons of the native float64 gradients with central differences, one for each
+        differentiable array."""
         arrays = self.arrays()
         gradients = self.gradients()
         if self.loss:
@@ -140,7 +147,11 @@ class Case:
             if array.size > max_elements:
                 places = np.sort(rng.choice(array.size, max_elements, replace=False))
             expected = numerical_gradient(value, array, flat_indices=places.tolist())
-            comparisons.append(compare(f"argument {index}", gradient.reshape(-1)[places], expected, places, array.shape))
+            comparisons.append(
+                compare(
+                    f"argument {index}", gradient.reshape(-1)[places], expected, places, array.shape
+                )
+            )
         return comparisons
 
     def _weights(self, shape: Shape) -> Array:
@@ -182,7 +193,9 @@ def samples(
     make: Make = normal,
     differentiable: Sequence[int] | None = None,
     terms: Callable[[Shapes, dict[str, Any]], int] = lambda shapes, attributes: 1,
-    flops: Callable[[Shapes, dict[str, Any]], int] = lambda shapes, attributes: int(np.prod(shapes[0] or ())),
+    flops: Callable[[Shapes, dict[str, Any]], int] = lambda shapes, attributes: int(
+        np.prod(shapes[0] or ())
+    ),
     spread: bool = True,
     loss: bool = False,
 ) -> None:
@@ -191,7 +204,8 @@ def samples(
     Args:
         operator: its name.
         cases: by name, (shapes of its arrays, attributes). Each name says why the case is there.
-        refuses: by name, (shapes or a function that makes the arrays, attributes, exception, words of its message).
+        refuses: by name, (shapes or a function that makes the arrays, attributes, exception, words
+            of its message).
         bench: cases of the size people use, for `pynn bench`; they are not tested.
         make: makes arrays from a generator and shapes.
         differentiable: which arrays have gradients; None means all that are not None.
@@ -202,7 +216,11 @@ def samples(
     def case(name: str, shapes: Any, attributes: dict[str, Any]) -> Case:
         chosen = [index for index, shape in enumerate(shapes) if shape is not None]
         if differentiable is not None:
-            chosen = [index for index in differentiable if index < len(shapes) and shapes[index] is not None]
+            chosen = [
+                index
+                for index in differentiable
+                if index < len(shapes) and shapes[index] is not None
+            ]
         return Case(
             operator, name, tuple(shapes), attributes, make, tuple(chosen), terms(shapes, attributes),
             flops(shapes, attributes), spread, loss,
@@ -243,11 +261,15 @@ def bench_cases() -> list[Case]:
 
 
 def tolerance(case: Case, expected: Array, dtype: DTypeLike) -> dict[str, float]:
-    """rtol and atol for a result computed in `dtype`.
+    """Rtol and atol for a result computed in `dtype`.
 
-    A sum of K rounded products is off by about sqrt(K) roundings of its terms (K in the worst case); 8 leaves room for the
-    few roundings of an activation. The largest result stands for the size of the terms.
-    """
+    A sum of K rounded products is off by about sqrt(K) roundings of its terms (K in the worst
+    case); 8 leaves room for the few roundings of an activation. The largest result stands for the
+    size of the terms."""
     eps = float(np.finfo(np.dtype(dtype)).eps)
-    largest = float(np.max(np.abs(expected[np.isfinite(expected)]), initial=1e-3)) if np.ndim(expected) else abs(float(expected))
+    largest = (
+        float(np.max(np.abs(expected[np.isfinite(expected)]), initial=1e-3))
+        if np.ndim(expected)
+        else abs(float(expected))
+    )
     return {"rtol": 8 * eps, "atol": 8 * eps * np.sqrt(case.terms) * max(largest, 1e-3)}

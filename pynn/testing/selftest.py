@@ -1,4 +1,5 @@
-"""Is this installation sound? Every operator's samples, native against the reference, in seconds."""
+"""Is this installation sound? Every operator's samples, native against the reference, in
+seconds."""
 
 from __future__ import annotations
 
@@ -20,12 +21,24 @@ def compare_back_ends(case: Case, dtype: str) -> None:
     actual = np.asarray(case.call("native", dtype))
     if not case.loss:
         assert actual.dtype == dtype, f"{case}: the result is {actual.dtype}, expected {dtype}"
-    np.testing.assert_allclose(actual, expected, **tolerance(case, expected, dtype), err_msg=f"{case} y")
-    gradients = zip(case.differentiable, case.gradients("native", dtype), case.gradients("numpy", "float64"), strict=True)
+    np.testing.assert_allclose(
+        actual, expected, **tolerance(case, expected, dtype), err_msg=f"{case} y"
+    )
+    gradients = zip(
+        case.differentiable,
+        case.gradients("native", dtype),
+        case.gradients("numpy", "float64"),
+        strict=True,
+    )
     for index, gradient, reference in gradients:
-        assert gradient.dtype == dtype, f"{case}: gradient {index} is {gradient.dtype}, expected {dtype}"
+        assert gradient.dtype == dtype, (
+            f"{case}: gradient {index} is {gradient.dtype}, expected {dtype}"
+        )
         np.testing.assert_allclose(
-            gradient, reference, **tolerance(case, reference, dtype), err_msg=f"{case} gradient of argument {index}"
+            gradient,
+            reference,
+            **tolerance(case, reference, dtype),
+            err_msg=f"{case} gradient of argument {index}",
         )
 
 
@@ -46,7 +59,7 @@ def selftest() -> dict[str, Any]:
                     try:
                         compare_back_ends(case, dtype)
                         passed += 1
-                    except Exception as error:  # noqa: BLE001  a report of all failures is the purpose
+                    except Exception as error:
                         failed.append(f"{case} {dtype} on {count} threads: {error}")
     finally:
         _core.set_num_threads(threads)
@@ -56,6 +69,8 @@ def selftest() -> dict[str, Any]:
             failed.append(f"{refusal.operator} {refusal.name}: was not refused")
         except refusal.error:
             passed += 1
-        except Exception as error:  # noqa: BLE001  likewise
-            failed.append(f"{refusal.operator} {refusal.name}: raised {type(error).__name__}: {error}")
+        except Exception as error:
+            failed.append(
+                f"{refusal.operator} {refusal.name}: raised {type(error).__name__}: {error}"
+            )
     return {"passed": passed, "failed": failed}

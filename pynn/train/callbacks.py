@@ -93,7 +93,12 @@ class EarlyStopping(Callback):
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-        self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
+        self.monitor, self.patience, self.min_delta, self.restore_best = (
+            monitor,
+            patience,
+            min_delta,
+            restore_best,
+        )
         self.sign = -1.0 if mode == "max" or (mode == "auto" and "accuracy" in monitor) else 1.0
         self.best: float | None = None
         self.best_epoch = 0
@@ -103,7 +108,9 @@ class EarlyStopping(Callback):
         """Compare this epoch with the best."""
         row = run.history.rows[-1]
         if self.monitor not in row:
-            raise ValueError(f"EarlyStopping watches {self.monitor!r}, but the history has only {', '.join(row)}")
+            raise ValueError(
+                f"EarlyStopping watches {self.monitor!r}, but the history has only {', '.join(row)}"
+            )
         value = row[self.monitor]
         if self.best is None or self.sign * value < self.sign * self.best - self.min_delta:
             self.best, self.best_epoch = value, run.epoch
@@ -132,7 +139,8 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Write a checkpoint after every `every` epochs, and after the last; `fit(..., resume=path)` goes on from it.
+    """Write a checkpoint after every `every` epochs, and after the last; `fit(..., resume=path)`
+    goes on from it.
 
     Args:
         path: the file, replaced each time; whole at every moment, even if the process is killed.

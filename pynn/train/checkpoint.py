@@ -1,4 +1,5 @@
-"""Checkpoints: model, optimiser, schedule, callbacks, history and random state in one safetensors file."""
+"""Checkpoints: model, optimiser, schedule, callbacks, history and random state in one safetensors
+file."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
     for number, slots in enumerate(optimizer["state"]):
         tensors |= {f"optimizer.{number}.{name}": array for name, array in slots.items()}
     for number, callback in enumerate(run.callbacks):
-        tensors |= {f"callback.{number}.{name}": array for name, array in callback.tensors().items()}
+        tensors |= {
+            f"callback.{number}.{name}": array for name, array in callback.tensors().items()
+        }
     state = {
         "format": _FORMAT,
         "seed": get_seed(),
@@ -42,9 +45,16 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
         "stop": run.stop,
         "steps": run.step.steps,
         "last_finite_loss": run.step.last_finite_loss,
-        "optimizer": {"kind": type(run.optimizer).__name__, "groups": optimizer["groups"], "steps": optimizer["steps"]},
+        "optimizer": {
+            "kind": type(run.optimizer).__name__,
+            "groups": optimizer["groups"],
+            "steps": optimizer["steps"],
+        },
         "schedule": run.schedule.state_dict() if run.schedule else None,
-        "callbacks": [{"kind": type(callback).__name__, "state": callback.state_dict()} for callback in run.callbacks],
+        "callbacks": [
+            {"kind": type(callback).__name__, "state": callback.state_dict()}
+            for callback in run.callbacks
+        ],
         "history": run.history.rows,
     }
     io.save(path, tensors, {"pynn.checkpoint": json.dumps(state)})
@@ -58,7 +68,8 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
         run: model, optimiser, schedule and callbacks like those that were saved.
 
     Raises:
-        FormatError: the file is no checkpoint, or one of another model, optimiser, schedule or list of callbacks.
+        FormatError: the file is no checkpoint, or one of another model, optimiser, schedule or list
+            of callbacks.
     """
     tensors = io.load(path)
     state = _state(path)
@@ -90,10 +101,19 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
 
 
 _KEYS = {
-    "format": int, "seed": int, "shuffle_seed": int, "model_steps": int, "epoch": int, "stop": bool, "steps": int,
-    "optimizer": dict, "callbacks": list, "history": list, "schedule": (dict, type(None)),
+    "format": int,
+    "seed": int,
+    "shuffle_seed": int,
+    "model_steps": int,
+    "epoch": int,
+    "stop": bool,
+    "steps": int,
+    "optimizer": dict,
+    "callbacks": list,
+    "history": list,
+    "schedule": (dict, type(None)),
     "last_finite_loss": (float, int, type(None)),
-}  # fmt: skip
+}
 
 
 def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -111,7 +131,9 @@ def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
         if key not in state or not isinstance(state[key], kind):  # type: ignore[arg-type]
             raise FormatError(f"{path}: the checkpoint's {key!r} is missing or of the wrong kind")
     if state["format"] != _FORMAT:
-        raise FormatError(f"{path}: the checkpoint has format {state['format']}, this version reads {_FORMAT}")
+        raise FormatError(
+            f"{path}: the checkpoint has format {state['format']}, this version reads {_FORMAT}"
+        )
     optimizer = state["optimizer"]
     whole = (
         isinstance(optimizer.get("kind"), str)
@@ -119,21 +141,30 @@ def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
         and all(isinstance(group, dict) for group in optimizer["groups"])
         and isinstance(optimizer.get("steps"), list)
         and all(isinstance(steps, int) for steps in optimizer["steps"])
-        and all(isinstance(entry, dict) and {"kind", "state"} <= set(entry) for entry in state["callbacks"])
+        and all(
+            isinstance(entry, dict) and {"kind", "state"} <= set(entry)
+            for entry in state["callbacks"]
+        )
         and all(isinstance(row, dict) for row in state["history"])
     )
     if not whole:
-        raise FormatError(f"{path}: the checkpoint's optimiser, callbacks or history is not what was saved")
+        raise FormatError(
+            f"{path}: the checkpoint's optimiser, callbacks or history is not what was saved"
+        )
     return state
 
 
 def _tuples(group: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no tuples: betas come back as a list."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in group.items()}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in group.items()
+    }
 
 
 def _below(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
-    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)
+    }
 
 
 __all__ = ["Callback", "load_run", "save_run"]

@@ -26,9 +26,14 @@ def evaluating(model: Module) -> Iterator[None]:
 
 
 def count_correct(output: Array, target: Any) -> int | None:
-    """How many rows of output (N, C, ...) are largest at their label (N, ...); None where target holds no labels."""
+    """How many rows of output (N, C, ...) are largest at their label (N, ...); None where target
+    holds no labels."""
     labels = np.asarray(target)
-    if labels.dtype.kind not in "ui" or output.ndim < 2 or labels.shape != output.shape[:1] + output.shape[2:]:
+    if (
+        labels.dtype.kind not in "ui"
+        or output.ndim < 2
+        or labels.shape != output.shape[:1] + output.shape[2:]
+    ):
         return None
     return int(np.count_nonzero(output.argmax(axis=1) == labels))
 
@@ -65,7 +70,11 @@ class Means:
 
 
 def evaluate(
-    model: Module, loss: Loss, data: tuple[Array, Any] | Iterable[tuple[Array, Any]], *, batch_size: int = 256
+    model: Module,
+    loss: Loss,
+    data: tuple[Array, Any] | Iterable[tuple[Array, Any]],
+    *,
+    batch_size: int = 256,
 ) -> dict[str, float]:
     """Measure a model in evaluation mode.
 
@@ -75,7 +84,8 @@ def evaluate(
         batch_size: how many samples of (x, y) run at once.
 
     Returns:
-        {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are largest at their label.
+        {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are
+        largest at their label.
     """
     means = Means(loss)
     with evaluating(model):

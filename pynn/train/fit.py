@@ -47,22 +47,27 @@ def fit(
     Args:
         model: what to train; put into training mode.
         loss, optimizer: see `compile`.
-        data: (x, y), arrays with the samples along axis 0, or a `data.Batches`, which brings batch size, shuffling and scaling.
+        data: (x, y), arrays with the samples along axis 0, or a `data.Batches`, which brings batch
+            size, shuffling and scaling.
         valid: (x, y), or batches of them, measured in evaluation mode after each epoch.
         epochs: how many, those before `resume` included.
         batch_size, shuffle: for (x, y); the last, smaller batch is trained on as well.
-        seed: of shuffling; None is the one of `pynn.manual_seed`. The order of an epoch depends on the seed and its number alone.
+        seed: of shuffling; None is the one of `pynn.manual_seed`. The order of an epoch depends on
+            the seed and its number alone.
         schedule: sets learning rates after each epoch, or each batch if it says so.
         callbacks: such as `EarlyStopping` and `Checkpoint`.
         accumulate: see `compile`.
-        resume: a file of `Checkpoint` to go on from. The result is, to the bit, that of a training never interrupted.
-        progress: True, False, or "auto": a bar in a terminal where rich is installed, otherwise a line for each epoch.
+        resume: a file of `Checkpoint` to go on from. The result is, to the bit, that of a training
+            never interrupted.
+        progress: True, False, or "auto": a bar in a terminal where rich is installed, otherwise a
+            line for each epoch.
 
     Returns:
         The history, one row for each epoch.
 
     Raises:
-        NonFiniteError: the loss is not finite. The model is as before that step; the exception's `history` has the epochs before.
+        NonFiniteError: the loss is not finite. The model is as before that step; the exception's
+            `history` has the epochs before.
         FormatError: the file to resume from is damaged, or of another training.
     """
     if epochs < 0:
@@ -75,7 +80,13 @@ def fit(
         if np.asarray(x).dtype not in (np.uint8, np.float32, np.float64):
             x = model.as_input(x)
         batches = Batches(
-            np.asarray(x), np.asarray(y), batch_size, shuffle=shuffle, seed=seed, scale=1.0, dtype=model.dtype
+            np.asarray(x),
+            np.asarray(y),
+            batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            scale=1.0,
+            dtype=model.dtype,
         )
     history = History()
     run = Run(
@@ -108,7 +119,9 @@ def fit(
     return history
 
 
-def _train_epoch(run: Run, loss: Loss, batches: Batches, valid: Any, watchers: Sequence[Callback]) -> None:
+def _train_epoch(
+    run: Run, loss: Loss, batches: Batches, valid: Any, watchers: Sequence[Callback]
+) -> None:
     begin = time.perf_counter()
     means = Means(loss)
     lr = run.optimizer.lr

@@ -10,11 +10,13 @@ from pathlib import Path
 
 
 class History:
-    """A table with one row for each epoch. `history["valid_loss"]` is a column, `history[-1]` the last row.
+    """A table with one row for each epoch. `history["valid_loss"]` is a column, `history[-1]` the
+    last row.
 
     Attributes:
-        rows: dictionaries of numbers: epoch, train_loss, train_accuracy, valid_loss, valid_accuracy, lr, seconds, as far as they
-            were measured. Losses and accuracies of training are means over the epoch, before each update.
+        rows: dictionaries of numbers: epoch, train_loss, train_accuracy, valid_loss,
+            valid_accuracy, lr, seconds, as far as they were measured. Losses and accuracies of
+            training are means over the epoch, before each update.
     """
 
     def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
@@ -39,7 +41,9 @@ class History:
         if isinstance(key, int):
             return self.rows[key]
         if key not in self.columns:
-            raise KeyError(f"the history has no column {key!r}, only {', '.join(self.columns) or 'no rows'}")
+            raise KeyError(
+                f"the history has no column {key!r}, only {', '.join(self.columns) or 'no rows'}"
+            )
         return self.column(key)
 
     def column(self, name: str) -> list[float]:

@@ -55,7 +55,8 @@ class CompiledStep:
             The loss before the update.
 
         Raises:
-            NonFiniteError: the loss is not finite. Parameters, optimiser and running statistics are as before the step.
+            NonFiniteError: the loss is not finite. Parameters, optimiser and running statistics are
+                as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
         array = self.model.as_input(x)
@@ -67,15 +68,22 @@ class CompiledStep:
         graph, tape = self.model._run_forward([array])
         value, gradient = self.loss.value_and_gradient(tape.output, target)
         if not math.isfinite(value):
+            last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(
-                f"the loss is {value} at step {self.steps + 1} (learning rate {self.optimizer.lr:g}, last finite loss "
-                f"{'none' if self.last_finite_loss is None else format(self.last_finite_loss, '.6g')}); the model is as before "
-                "this step. A smaller learning rate, or clip_norm= in the optimiser, may help"
+                f"the loss is {value} at step {self.steps + 1} (learning rate "
+                f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this step. "
+                "A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
-        trained = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        trained = {
+            id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
+        }
 
         def wanted(variable: Variable) -> bool:
-            return isinstance(variable, Parameter) and variable.requires_grad and id(variable) in trained
+            return (
+                isinstance(variable, Parameter)
+                and variable.requires_grad
+                and id(variable) in trained
+            )
 
         gradients = executors.backward(graph, tape, gradient, graph.gradient_paths(wanted, False))
         self._take(gradients.variables)
@@ -108,7 +116,7 @@ class CompiledStep:
                 self.optimizer.zero_grad()
 
 
-def compile(  # noqa: A001  the name PyTorch users look for
+def compile(
     model: Module,
     loss: Loss,
     optimizer: Optimizer,
@@ -128,4 +136,6 @@ def compile(  # noqa: A001  the name PyTorch users look for
     Returns:
         step: `loss = step(x, y)`.
     """
-    return CompiledStep(model, loss, optimizer, accumulate=accumulate, keep_gradients=keep_gradients)
+    return CompiledStep(
+        model, loss, optimizer, accumulate=accumulate, keep_gradients=keep_gradients
+    )
