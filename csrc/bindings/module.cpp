@@ -30,5 +30,11 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = PYNN_VERSION;
   py::register_local_exception_translator(&translate);
   pynn::bind_runtime(m);
+  pynn::bind_avg_pool2d(m);
+  pynn::bind_bias(m);
+  pynn::bind_conv2d(m);
+  pynn::bind_linear(m);
+  pynn::bind_matmul(m);
+  pynn::bind_max_pool2d(m);
   pynn::bind_relu(m);
 }

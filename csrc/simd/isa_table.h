@@ -4,10 +4,21 @@
 #include <string>
 #include <vector>
 
+#include "kernels/avg_pool2d.h"
+#include "kernels/bias.h"
+#include "kernels/conv2d.h"
+#include "kernels/gemm.h"
+#include "kernels/max_pool2d.h"
 #include "kernels/relu.h"
 
 // Every kernel file once: the name of its struct, and of its member in the table.
-#define PYNN_KERNELS(X) X(Relu, relu)
+#define PYNN_KERNELS(X)    \
+  X(AvgPool2d, avg_pool2d) \
+  X(Bias, bias)            \
+  X(Conv2d, conv2d)        \
+  X(Gemm, gemm)            \
+  X(MaxPool2d, max_pool2d) \
+  X(Relu, relu)
 
 namespace pynn {
 

@@ -1,0 +1,73 @@
+// Products of matrices on several threads: what matmul and linear share.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "kernels/gemm.h"
+#include "runtime/scratch.h"
+
+namespace pynn {
+
+// Which matrices are multiplied: result i is the sum, in order, of the products of terms first[i]
+// ... first[i + 1].
+struct Terms {
+  struct Term {
+    std::int64_t a, b;  // ordinals of the matrices
+  };
+  std::vector<std::int64_t> first{0, 1};
+  std::vector<Term> terms{{0, 0}};
+
+  std::int64_t results() const { return static_cast<std::int64_t>(first.size()) - 1; }
+};
+
+template <typename T>
+std::int64_t work_of(const Gemm<T>& common, const Terms& terms) {
+  return 2 * common.M * common.N * common.K * static_cast<std::int64_t>(terms.terms.size());
+}
+
+// c (results, M, N) from a (*, a_size elements) and b (*, b_size elements); `common` gives sizes,
+// strides, starts, and where the arrays begin.
+template <typename T>
+void multiply(const Gemm<T>& common, const Terms& terms = {}, std::int64_t a_size = 0,
+              std::int64_t b_size = 0) {
+  const bool by_rows = common.M >= common.N;
+  const std::int64_t size = by_rows ? common.M : common.N;
+  const std::int64_t unit_size = by_rows ? kGemmRowUnit : kGemmColumnUnit;
+  const std::int64_t units = (size + unit_size - 1) / unit_size;
+  const std::int64_t all = terms.results() * units;
+  if (all == 0) return;
+  parallel_for(all, work_of(common, terms) / all, [&](std::int64_t begin, std::int64_t end) {
+    T* const working_memory = scratch<T>(kGemmScratch);
+    std::int64_t last;
+    for (std::int64_t unit = begin; unit < end; unit = last) {
+      const std::int64_t result = unit / units;
+      last = std::min(end, (result + 1) * units);
+      const std::int64_t from = (unit - result * units) * unit_size;
+      const std::int64_t to = std::min(size, (last - result * units) * unit_size);
+      const std::int64_t row = by_rows ? from : 0, column = by_rows ? 0 : from;
+
+      Gemm<T> part = common;
+      (by_rows ? part.M : part.N) = to - from;
+      part.c = common.c + result * common.M * common.N + row * common.c_row + column;
+      if (part.row_start) part.row_start += row;
+      if (part.column_start) part.column_start += column;
+      const std::int64_t first = terms.first[static_cast<std::size_t>(result)];
+      const std::int64_t past = terms.first[static_cast<std::size_t>(result) + 1];
+      if (first == past) {  // a sum of nothing
+        part.K = 0;
+        isa_table<T>().gemm.run(part, working_memory);
+      }
+      for (std::int64_t i = first; i < past; ++i) {
+        const Terms::Term& term = terms.terms[static_cast<std::size_t>(i)];
+        part.a = common.a + term.a * a_size + row * common.a_row;
+        part.b = common.b + term.b * b_size + column * common.b_column;
+        part.accumulate = i > first;
+        isa_table<T>().gemm.run(part, working_memory);
+      }
+    }
+  });
+}
+
+}  // namespace pynn

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+
+namespace pynn {
+
+template <typename T>
+struct BiasKernels {
+  // y (rows, columns) = x (rows, columns) + b (columns,). Overwrites y.
+  void (*forward)(std::int64_t rows, std::int64_t columns, const T* x, const T* b, T* y);
+  // db[begin ... end) = the sums of those columns of dy (rows, columns), in double and in order of
+  // the rows. Overwrites db.
+  void (*backward)(std::int64_t rows, std::int64_t columns, std::int64_t begin, std::int64_t end,
+                   const T* dy, T* db);
+};
+
+}  // namespace pynn

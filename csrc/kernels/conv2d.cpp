@@ -1,0 +1,356 @@
+// Every pass is products of matrices, over blocks of columns: a column is one position of the
+// window in one sample, and a row of the column matrix is one (channel, kh, kw). Only a block of
+// that matrix exists at a time, in the second-level cache.
+#include "kernels/conv2d.h"
+
+#include "kernels/gemm.h"
+#include "simd/sum.h"
+#include "simd/vector.h"
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+constexpr std::int64_t kBlockColumns = 512;
+constexpr std::int64_t kBlockRows = 256;
+// Between two rows of a block: not a power of 2, whose rows would all compete for the same few
+// lines of the cache.
+constexpr std::int64_t kRowStride = kBlockColumns + 16;
+constexpr std::int64_t kMaxShards = 16;
+constexpr std::int64_t kShardElements =
+    1 << 22;  // of all the shards together, if there is more than one
+constexpr std::int64_t kGatherElements =
+    1 << 18;  // of dy or y, where a block has more than one sample
+
+std::int64_t at_least_one(std::int64_t value) { return value > 1 ? value : 1; }
+std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// The sizes that follow from a shape, for one group.
+struct Sizes {
+  explicit Sizes(const Conv2dShape& s)
+      : channels(s.C / s.groups),
+        outputs(s.O / s.groups),
+        kernel(s.window.KH * s.window.KW),
+        rows(channels * kernel),
+        positions(s.window.OH * s.window.OW),
+        pixels(s.window.H * s.window.W) {
+    // Small images share a block, yet a batch should leave enough blocks for the threads.
+    std::int64_t samples = at_least_one(kBlockColumns / at_least_one(positions));
+    samples = smaller(samples, at_least_one(kGatherElements / at_least_one(outputs * positions)));
+    shard_block = samples;
+    block = smaller(samples, at_least_one(s.N * s.groups / 16));
+    sample_blocks = ceil_divide(s.N, block);
+    position_blocks = at_least_one(ceil_divide(positions, kBlockColumns));
+    channel_chunk = at_least_one(kBlockRows / kernel);
+    channel_chunks = ceil_divide(channels, channel_chunk);
+    row_chunks = ceil_divide(rows, kBlockRows);
+    shards =
+        smaller(s.N, smaller(kMaxShards, at_least_one(kShardElements / at_least_one(s.O * rows))));
+    const Window& w = s.window;
+    pointwise = kernel == 1 && w.stride_h == 1 && w.stride_w == 1 && w.top == 0 && w.bottom == 0 &&
+                w.left == 0 && w.right == 0;
+  }
+
+  std::int64_t channels, outputs, kernel, rows, positions, pixels;
+  std::int64_t block, shard_block;  // samples in a block of columns
+  std::int64_t sample_blocks, position_blocks, channel_chunk, channel_chunks, row_chunks, shards;
+  bool pointwise;  // the column matrix is the image itself
+};
+
+// Some columns: either positions of one sample, or all positions of several.
+struct Columns {
+  std::int64_t first_sample, samples, first_position, positions;
+  std::int64_t count() const { return samples * positions; }
+};
+
+Columns columns_of(const Sizes& z, std::int64_t first_sample, std::int64_t samples,
+                   std::int64_t position_block) {
+  const std::int64_t first = position_block * kBlockColumns;
+  return {first_sample, samples, first, smaller(z.positions - first, kBlockColumns)};
+}
+
+struct Tap {  // one row of the column matrix
+  std::int64_t channel, kh, kw;
+};
+
+Tap tap_of(const Window& w, std::int64_t row) {
+  const std::int64_t kernel = w.KH * w.KW;
+  return {row / kernel, row % kernel / w.KW, row % w.KW};
+}
+
+// Calls visit(oh, ow, count, offset) for each run of positions in one row of the output.
+template <typename Visit>
+PYNN_INLINE void each_run(const Window& w, const Columns& c, const Visit& visit) {
+  std::int64_t oh = c.first_position / at_least_one(w.OW),
+               ow = c.first_position % at_least_one(w.OW);
+  for (std::int64_t offset = 0; offset < c.positions;) {
+    const std::int64_t count = smaller(w.OW - ow, c.positions - offset);
+    visit(oh, ow, count, offset);
+    offset += count;
+    ow = 0;
+    ++oh;
+  }
+}
+
+// The part begin ... end of a run whose pixels lie inside the image's row.
+PYNN_INLINE void inside(const Window& w, std::int64_t kw, std::int64_t ow, std::int64_t count,
+                        std::int64_t& begin, std::int64_t& end) {
+  const std::int64_t first =
+      ow * w.stride_w - w.left + kw * w.dilation_w;  // pixel of the run's start
+  begin = first >= 0 ? 0 : smaller(count, ceil_divide(-first, w.stride_w));
+  end = first >= w.W ? 0 : smaller(count, ceil_divide(w.W - first, w.stride_w));
+  if (end < begin) end = begin;
+}
+
+// One row of the column matrix for one sample: image (H, W) -> line (c.positions,).
+template <typename T>
+void gather_line(const Window& w, const Columns& c, const Tap& tap, const T* image, T* line) {
+  each_run(w, c, [&](std::int64_t oh, std::int64_t ow, std::int64_t count, std::int64_t offset) {
+    T* to = line + offset;
+    const std::int64_t h = oh * w.stride_h - w.top + tap.kh * w.dilation_h;
+    std::int64_t begin = count, end = count;
+    if (h >= 0 && h < w.H) inside(w, tap.kw, ow, count, begin, end);
+    for (std::int64_t i = 0; i < begin; ++i) to[i] = T(0);
+    if (begin < end) {
+      const T* from = image + h * w.W + (ow + begin) * w.stride_w - w.left + tap.kw * w.dilation_w;
+      if (w.stride_w == 1)
+        copy_run(end - begin, from, to + begin);
+      else
+        for (std::int64_t i = 0; i < end - begin; ++i) to[begin + i] = from[i * w.stride_w];
+    }
+    for (std::int64_t i = end; i < count; ++i) to[i] = T(0);
+  });
+}
+
+// The reverse: adds a line to the pixels it came from.
+template <typename T>
+void scatter_line(const Window& w, const Columns& c, const Tap& tap, const T* line, T* image) {
+  each_run(w, c, [&](std::int64_t oh, std::int64_t ow, std::int64_t count, std::int64_t offset) {
+    const std::int64_t h = oh * w.stride_h - w.top + tap.kh * w.dilation_h;
+    if (h < 0 || h >= w.H) return;
+    std::int64_t begin, end;
+    inside(w, tap.kw, ow, count, begin, end);
+    if (begin >= end) return;
+    const T* from = line + offset + begin;
+    T* to = image + h * w.W + (ow + begin) * w.stride_w - w.left + tap.kw * w.dilation_w;
+    if (w.stride_w == 1)
+      for (std::int64_t i = 0; i < end - begin; ++i) to[i] += from[i];
+    else
+      for (std::int64_t i = 0; i < end - begin; ++i) to[i * w.stride_w] += from[i];
+  });
+}
+
+// Rows first ... first + count of the column matrix of group g -> matrix (count, kRowStride).
+template <typename T>
+void gather_rows(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
+                 std::int64_t first, std::int64_t count, const T* x, T* matrix) {
+  for (std::int64_t row = 0; row < count; ++row) {
+    const Tap tap = tap_of(s.window, first + row);
+    for (std::int64_t n = 0; n < c.samples; ++n)
+      gather_line(s.window, c, tap,
+                  x + ((c.first_sample + n) * s.C + g * z.channels + tap.channel) * z.pixels,
+                  matrix + row * kRowStride + n * c.positions);
+  }
+}
+
+// The block of dy of group g as a matrix (outputs, columns): dy itself for one sample, otherwise a
+// copy.
+template <typename T>
+const T* output_block(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
+                      const T* dy, T* copy, std::int64_t& row_stride) {
+  const T* first = dy + (c.first_sample * s.O + g * z.outputs) * z.positions + c.first_position;
+  if (c.samples == 1) {
+    row_stride = z.positions;
+    return first;
+  }
+  row_stride = c.count();
+  for (std::int64_t o = 0; o < z.outputs; ++o)
+    for (std::int64_t n = 0; n < c.samples; ++n)
+      copy_run(z.positions, first + (n * s.O + o) * z.positions,
+               copy + o * row_stride + n * z.positions);
+  return copy;
+}
+
+// Where the parts of the scratch lie.
+template <typename T>
+struct Parts {
+  explicit Parts(T* scratch)
+      : product(scratch),
+        matrix(scratch + kGemmScratch),
+        outputs(matrix + kBlockRows * kRowStride) {}
+  T *product, *matrix, *outputs;
+};
+
+Conv2dUnits units(const Conv2dShape& s) {
+  const Sizes z(s);
+  Conv2dUnits u;
+  u.forward = z.sample_blocks * s.groups * z.position_blocks;
+  u.backward_input = z.sample_blocks * s.groups * z.channel_chunks;
+  u.backward_weight = z.shards * s.groups * z.row_chunks;
+  u.shards = z.shards;
+  u.scratch = kGemmScratch + kBlockRows * kRowStride +
+              (z.shard_block > 1 ? z.shard_block * z.outputs * z.positions : 0);
+  return u;
+}
+
+template <typename T>
+void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* x, const T* w,
+             const T* b, T* y, T* scratch) {
+  const Sizes z(s);
+  const Parts<T> parts(scratch);
+  for (std::int64_t unit = begin; unit < end; ++unit) {
+    const std::int64_t g = unit / z.position_blocks % s.groups;
+    const std::int64_t first = unit / (z.position_blocks * s.groups) * z.block;
+    const Columns c = columns_of(z, first, smaller(s.N - first, z.block), unit % z.position_blocks);
+    T* const y_block = y + (first * s.O + g * z.outputs) * z.positions + c.first_position;
+    const bool whole = c.samples == 1;
+
+    Gemm<T> product;
+    product.M = z.outputs;
+    product.N = c.count();
+    product.a_row = z.rows;
+    product.a_column = 1;
+    product.b_column = 1;
+    product.c = whole ? y_block : parts.outputs;
+    product.c_row = whole ? z.positions : product.N;
+    product.row_start = b ? b + g * z.outputs : nullptr;
+    if (whole && z.pointwise) {
+      product.K = z.rows;
+      product.a = w + g * z.outputs * z.rows;
+      product.b = x + (first * s.C + g * z.channels) * z.pixels + c.first_position;
+      product.b_row = z.pixels;
+      gemm(product, parts.product);
+      continue;
+    }
+    product.b = parts.matrix;
+    product.b_row = kRowStride;
+    product.b_padded = true;
+    std::int64_t row = 0;
+    do {  // once even where there are no channels: y gets its bias
+      product.K = smaller(z.rows - row, kBlockRows);
+      product.a = w + g * z.outputs * z.rows + row;
+      product.accumulate = row > 0;
+      gather_rows(s, z, c, g, row, product.K, x, parts.matrix);
+      gemm(product, parts.product);
+      row += product.K;
+    } while (row < z.rows);
+    if (whole) continue;
+    for (std::int64_t n = 0; n < c.samples; ++n)
+      for (std::int64_t o = 0; o < z.outputs; ++o)
+        copy_run(z.positions, parts.outputs + o * product.N + n * z.positions,
+                 y_block + (n * s.O + o) * z.positions);
+  }
+}
+
+template <typename T>
+void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* dy,
+                    const T* w, T* dx, T* scratch) {
+  const Sizes z(s);
+  const Parts<T> parts(scratch);
+  for (std::int64_t unit = begin; unit < end; ++unit) {
+    const std::int64_t channel = unit % z.channel_chunks * z.channel_chunk;
+    const std::int64_t channels = smaller(z.channels - channel, z.channel_chunk);
+    const std::int64_t g = unit / z.channel_chunks % s.groups;
+    const std::int64_t first = unit / (z.channel_chunks * s.groups) * z.block;
+    const std::int64_t samples = smaller(s.N - first, z.block);
+    const std::int64_t row_end = (channel + channels) * z.kernel;
+    T* const dx_group = dx + (first * s.C + g * z.channels) * z.pixels;
+    const bool whole = samples == 1 && z.pointwise;
+    if (!whole)
+      for (std::int64_t n = 0; n < samples; ++n)
+        for (std::int64_t i = channel * z.pixels; i < (channel + channels) * z.pixels; ++i)
+          dx_group[n * s.C * z.pixels + i] = T(0);
+
+    for (std::int64_t block = 0; block < z.position_blocks; ++block) {
+      const Columns c = columns_of(z, first, samples, block);
+      Gemm<T> product;
+      product.N = c.count();
+      product.K = z.outputs;
+      product.a_row = 1;
+      product.a_column = z.rows;
+      product.b = output_block(s, z, c, g, dy, parts.outputs, product.b_row);
+      product.b_column = 1;
+      for (std::int64_t row = channel * z.kernel; row < row_end; row += kBlockRows) {
+        product.M = smaller(row_end - row, kBlockRows);
+        product.a = w + g * z.outputs * z.rows + row;
+        product.c = whole ? dx_group + row * z.pixels + c.first_position : parts.matrix;
+        product.c_row = whole ? z.pixels : kRowStride;
+        gemm(product, parts.product);
+        if (whole) continue;
+        for (std::int64_t i = 0; i < product.M; ++i) {
+          const Tap tap = tap_of(s.window, row + i);
+          for (std::int64_t n = 0; n < samples; ++n)
+            scatter_line(s.window, c, tap, parts.matrix + i * kRowStride + n * c.positions,
+                         dx_group + (n * s.C + tap.channel) * z.pixels);
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+void backward_weight(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* dy,
+                     const T* x, T* shards, T* scratch) {
+  const Sizes z(s);
+  const Parts<T> parts(scratch);
+  for (std::int64_t unit = begin; unit < end; ++unit) {
+    const std::int64_t row = unit % z.row_chunks * kBlockRows;
+    const std::int64_t g = unit / z.row_chunks % s.groups;
+    const std::int64_t shard = unit / (z.row_chunks * s.groups);
+    const std::int64_t sample_end = s.N * (shard + 1) / z.shards;
+
+    Gemm<T> product;
+    product.M = z.outputs;
+    product.N = smaller(z.rows - row, kBlockRows);
+    product.a_column = 1;
+    product.b = parts.matrix;
+    product.b_row = 1;
+    product.b_column = kRowStride;
+    product.c = shards + (shard * s.O + g * z.outputs) * z.rows + row;
+    product.c_row = z.rows;
+    std::int64_t samples;
+    for (std::int64_t n = s.N * shard / z.shards; n < sample_end; n += samples) {
+      samples = smaller(sample_end - n, z.shard_block);
+      for (std::int64_t block = 0; block < z.position_blocks; ++block) {
+        const Columns c = columns_of(z, n, samples, block);
+        gather_rows(s, z, c, g, row, product.N, x, parts.matrix);
+        product.K = c.count();
+        product.a = output_block(s, z, c, g, dy, parts.outputs, product.a_row);
+        gemm(product, parts.product);
+        product.accumulate = true;
+      }
+    }
+  }
+}
+
+template <typename T>
+void combine(std::int64_t count, std::int64_t size, std::int64_t begin, std::int64_t end,
+             const T* shards, T* dw) {
+  for (std::int64_t i = begin; i < end; ++i) dw[i] = shards[i];
+  for (std::int64_t shard = 1; shard < count; ++shard)
+    for (std::int64_t i = begin; i < end; ++i) dw[i] += shards[shard * size + i];
+}
+
+template <typename T>
+void backward_bias(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* dy, T* db) {
+  const std::int64_t positions = s.window.OH * s.window.OW;
+  for (std::int64_t o = begin; o < end; ++o) {
+    double sum = 0;
+    for (std::int64_t n = 0; n < s.N; ++n)
+      sum += sum_in_double(positions, dy + (n * s.O + o) * positions);
+    db[o] = static_cast<T>(sum);
+  }
+}
+
+}  // namespace
+
+void get(Conv2dKernels<float>& k) {
+  k = {units,          forward<float>,      backward_input<float>, backward_weight<float>,
+       combine<float>, backward_bias<float>};
+}
+void get(Conv2dKernels<double>& k) {
+  k = {units,           forward<double>,      backward_input<double>, backward_weight<double>,
+       combine<double>, backward_bias<double>};
+}
+
+}  // namespace pynn::PYNN_ISA

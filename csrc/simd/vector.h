@@ -1,0 +1,147 @@
+// One register of the instruction set that the file is compiled for, as a GCC/Clang vector.
+// Everything is internal to the file that includes it: code that the linker could merge must not
+// carry one set's instructions into another's.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define PYNN_INLINE inline __attribute__((always_inline))
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <typename T>
+struct VectorType {
+  typedef T type __attribute__((vector_size(kVectorBytes)));
+};
+template <typename T>
+using Vector = typename VectorType<T>::type;
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <typename T>
+PYNN_INLINE Vector<T> load(const T* from) {  // any alignment
+  Vector<T> v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <typename T>
+PYNN_INLINE void store(T* to, typename VectorType<T>::type v) {  // any alignment
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+template <typename T>
+PYNN_INLINE Vector<T> broadcast(T value) {
+  return value - Vector<T>{};
+}
+
+// a * b + c: rounded once where the instruction set has the instruction, and twice on the others.
+#if defined(__AVX512F__)
+PYNN_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+PYNN_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif defined(__AVX2__)
+PYNN_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+PYNN_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif defined(__aarch64__)
+PYNN_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+PYNN_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
+template <typename V>
+PYNN_INLINE V fma(V a, V b, V c) {
+  return a * b + c;
+}
+#endif
+
+// a[0] b[0] a[1] b[1] ... of the lower half of the lanes, and of the upper half.
+template <typename T>
+PYNN_INLINE Vector<T> interleave_low(typename VectorType<T>::type a,
+                                     typename VectorType<T>::type b) {
+  if constexpr (kLanes<T> == 16)
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  else if constexpr (kLanes<T> == 8)
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  else if constexpr (kLanes<T> == 4)
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  else
+    return __builtin_shufflevector(a, b, 0, 2);
+}
+template <typename T>
+PYNN_INLINE Vector<T> interleave_high(typename VectorType<T>::type a,
+                                      typename VectorType<T>::type b) {
+  if constexpr (kLanes<T> == 16)
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                   31);
+  else if constexpr (kLanes<T> == 8)
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  else if constexpr (kLanes<T> == 4)
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  else
+    return __builtin_shufflevector(a, b, 1, 3);
+}
+
+// Transposes a square of registers: log2(lanes) perfect shuffles of its rows.
+template <typename T>
+PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
+  constexpr int lanes = kLanes<T>;
+#pragma GCC unroll 4
+  for (int stage = 1; stage < lanes; stage *= 2) {
+    Vector<T> shuffled[lanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes / 2; ++i) {
+      shuffled[2 * i] = interleave_low<T>(rows[i], rows[i + lanes / 2]);
+      shuffled[2 * i + 1] = interleave_high<T>(rows[i], rows[i + lanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) rows[i] = shuffled[i];
+  }
+}
+
+// memcpy of a short run without the call: two copies of a fixed size that overlap.
+template <typename T, int Count>
+PYNN_INLINE void copy_few(std::int64_t count, const T* from, T* to) {
+  if constexpr (Count == 0) {
+    return;
+  } else {
+    if (count < Count) return copy_few<T, Count / 2>(count, from, to);
+    __builtin_memcpy(to, from, Count * sizeof(T));
+    __builtin_memcpy(to + count - Count, from + count - Count, Count * sizeof(T));
+  }
+}
+template <typename T>
+PYNN_INLINE void copy_run(std::int64_t count, const T* from, T* to) {
+  constexpr int lanes = kLanes<T>;
+  if (count < lanes) return copy_few<T, lanes / 2>(count, from, to);
+  for (std::int64_t i = 0; i + lanes <= count; i += lanes) store<T>(to + i, load(from + i));
+  store<T>(to + count - lanes, load(from + count - lanes));
+}
+
+}  // namespace
+}  // namespace pynn::PYNN_ISA
