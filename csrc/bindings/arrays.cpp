@@ -33,14 +33,16 @@ py::array dense(const char* name, py::handle object) {
   const bool is_float = dtype.num() == py::detail::npy_api::NPY_FLOAT_;
   const bool is_double = dtype.num() == py::detail::npy_api::NPY_DOUBLE_;
   if (!is_float && !is_double)
-    refuse(name, "dtype " + py::str(dtype).cast<std::string>() + "; convert it first, with " + name +
-                     ".astype('float32')");
+    refuse(name, "dtype " + py::str(dtype).cast<std::string>() + "; convert it first, with " +
+                     name + ".astype('float32')");
   if (dtype.byteorder() != '=')
     refuse(name, "the other byte order (dtype " + py::str(dtype).cast<std::string>() +
-                     "); convert it first, with " + name + (is_float ? ".astype('float32')" : ".astype('float64')"));
+                     "); convert it first, with " + name +
+                     (is_float ? ".astype('float32')" : ".astype('float64')"));
   if ((array.flags() & kDenseFlags) == kDenseFlags) return array;
-  return is_double ? py::array(py::array_t<double, py::array::c_style | py::array::forcecast>(array))
-                   : py::array(py::array_t<float, py::array::c_style | py::array::forcecast>(array));
+  return is_double
+             ? py::array(py::array_t<double, py::array::c_style | py::array::forcecast>(array))
+             : py::array(py::array_t<float, py::array::c_style | py::array::forcecast>(array));
 }
 
 py::array dense_as(const char* name, py::handle object, const py::array& like) {
@@ -88,7 +90,8 @@ py::tuple to_tuple(const Shape& shape) {
 Shape to_shape(py::handle sequence) { return sequence.cast<Shape>(); }
 
 py::array empty(const Shape& shape, const py::array& like) {
-  return is_double(like) ? py::array(py::array_t<double>(shape)) : py::array(py::array_t<float>(shape));
+  return is_double(like) ? py::array(py::array_t<double>(shape))
+                         : py::array(py::array_t<float>(shape));
 }
 
 }  // namespace pynn

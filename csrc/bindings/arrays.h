@@ -1,4 +1,5 @@
-// NumPy arrays at the border: what is accepted, made dense, allocated; and the GIL. Everything an operator's binding needs.
+// NumPy arrays at the border: what is accepted, made dense, allocated; and the GIL. Everything an
+// operator's binding needs.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -17,15 +18,17 @@ namespace pynn {
 
 namespace py = pybind11;
 
-// The rule for arrays: float32 or float64 in the machine's byte order, any strides and alignment (made dense here, the one
-// place), read-only or not. Everything else is a DTypeError that names the argument and says what to do.
+// The rule for arrays: float32 or float64 in the machine's byte order, any strides and alignment
+// (made dense here, the one place), read-only or not. Everything else is a DTypeError that names
+// the argument and says what to do.
 py::array dense(const char* name, py::handle object);
 // The same, and of the dtype of `like`: operators never cast.
 py::array dense_as(const char* name, py::handle object, const py::array& like);
 // The same, where None stands for an array that is absent.
 std::optional<py::array> optional_dense_as(const char* name, py::handle object,
                                            const py::array& like);
-// An array updated in place: writable, C-contiguous, of the dtype of `like`. Otherwise a DTypeError.
+// An array updated in place: writable, C-contiguous, of the dtype of `like`. Otherwise a
+// DTypeError.
 py::array in_place(const char* name, py::handle object, const py::array& like);
 
 Shape shape_of(const py::array& array);
@@ -58,7 +61,8 @@ auto by_dtype(const py::array& array, Function&& function) {
   return is_double(array) ? function(double{}) : function(float{});
 }
 
-// Releases the GIL for real work (given in floating-point operations, roughly); a tiny call keeps it.
+// Releases the GIL for real work (given in floating-point operations, roughly); a tiny call keeps
+// it.
 class ReleaseGil {
  public:
   explicit ReleaseGil(std::int64_t work) {
@@ -69,9 +73,11 @@ class ReleaseGil {
   std::optional<py::gil_scoped_release> release_;
 };
 
-// For pointwise kernels: calls function(begin, end) over 0 ... size in blocks that only the size decides.
+// For pointwise kernels: calls function(begin, end) over 0 ... size in blocks that only the size
+// decides.
 template <typename Function>
-void parallel_pointwise(std::int64_t size, std::int64_t work_per_element, const Function& function) {
+void parallel_pointwise(std::int64_t size, std::int64_t work_per_element,
+                        const Function& function) {
   constexpr std::int64_t kBlock = 4096;
   parallel_for((size + kBlock - 1) / kBlock, kBlock * work_per_element,
                [&](std::int64_t begin, std::int64_t end) {

@@ -29,12 +29,29 @@ void translate(std::exception_ptr pointer) {
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("__version__") = PYNN_VERSION;
   py::register_local_exception_translator(&translate);
-  pynn::bind_runtime(m);
+  pynn::bind_add(m);
   pynn::bind_avg_pool2d(m);
+  pynn::bind_batch_norm(m);
   pynn::bind_bias(m);
+  pynn::bind_concat(m);
   pynn::bind_conv2d(m);
+  pynn::bind_cross_entropy(m);
+  pynn::bind_drop_block2d(m);
+  pynn::bind_dropout(m);
+  pynn::bind_leaky_relu(m);
   pynn::bind_linear(m);
+  pynn::bind_log_softmax(m);
   pynn::bind_matmul(m);
   pynn::bind_max_pool2d(m);
+  pynn::bind_mse_loss(m);
+  pynn::bind_mul(m);
+  pynn::bind_optimizers(m);
+  pynn::bind_pad2d(m);
+  pynn::bind_philox(m);
   pynn::bind_relu(m);
+  pynn::bind_reshape(m);
+  pynn::bind_runtime(m);
+  pynn::bind_sigmoid(m);
+  pynn::bind_softmax(m);
+  pynn::bind_tanh(m);
 }

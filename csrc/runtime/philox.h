@@ -1,12 +1,14 @@
-// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011. A word depends on its key and counter alone, so threads and layouts cannot change it.
+// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw, "Parallel random
+// numbers: as easy as 1, 2, 3", SC 2011. A word depends on its key and counter alone, so threads
+// and layouts cannot change it.
 #pragma once
 
 #include <cstdint>
 
 namespace pynn {
 
-// Where a random node stands: the key is the seed; the counter is (step, node, sample, element / 4).
+// Where a random node stands: the key is the seed; the counter is (step, node, sample, element /
+// 4).
 struct PhiloxStream {
   std::uint64_t seed;
   std::uint32_t step, node;

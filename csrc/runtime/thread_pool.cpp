@@ -25,7 +25,8 @@
 namespace pynn {
 namespace {
 
-// Below this much work per thread (floating-point operations) waking another one costs more than it saves.
+// Below this much work per thread (floating-point operations) waking another one costs more than it
+// saves.
 constexpr std::int64_t kWorkPerThread = 1 << 18;
 // How often a waiting thread looks before it sleeps: some tens of microseconds.
 constexpr int kSpins = 4000;
@@ -99,7 +100,8 @@ class Pool {
     inside_worker = true;
     std::uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin)
+        pause();
       if (epoch_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
@@ -146,8 +148,8 @@ std::shared_ptr<Pool>& pool_slot() {
 }
 std::atomic<int> thread_count{0};
 
-// A forked child has none of its parent's threads and may have inherited a locked mutex: it starts from nothing, and
-// leaves the parent's pool where it lies.
+// A forked child has none of its parent's threads and may have inherited a locked mutex: it starts
+// from nothing, and leaves the parent's pool where it lies.
 void forget_pool_in_child() {
   new (&pool_mutex()) std::mutex;
   new (&pool_slot()) std::shared_ptr<Pool>;

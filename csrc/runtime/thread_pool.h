@@ -1,5 +1,5 @@
-// One pool of threads for the process. Work is cut by its shape alone, never by the number of threads, so that every
-// kernel gives the same bits on any number of them.
+// One pool of threads for the process. Work is cut by its shape alone, never by the number of
+// threads, so that every kernel gives the same bits on any number of them.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,10 @@ void set_num_threads(int count);  // 1 ... 1024; std::invalid_argument otherwise
 
 using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t end);
 
-// Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several threads when
-// units * work_per_unit (in floating-point operations, roughly) is worth it. A unit is never split, and the function must not
-// throw. A caller that finds the pool busy, or that is itself a worker, does all the work alone.
+// Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several
+// threads when units * work_per_unit (in floating-point operations, roughly) is worth it. A unit is
+// never split, and the function must not throw. A caller that finds the pool busy, or that is
+// itself a worker, does all the work alone.
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context);
 

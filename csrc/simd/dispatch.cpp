@@ -48,8 +48,8 @@ Choice choose() {
     if (std::string(wanted) == choice.name) return choice;
     names += std::string(names.empty() ? "" : ", ") + choice.name;
   }
-  throw std::runtime_error("PYNN_ISA=" + std::string(wanted) + " is not available here; choose from " +
-                           names);
+  throw std::runtime_error("PYNN_ISA=" + std::string(wanted) +
+                           " is not available here; choose from " + names);
 }
 
 struct Chosen {

@@ -4,21 +4,57 @@
 #include <string>
 #include <vector>
 
+#include "kernels/adam.h"
+#include "kernels/add.h"
 #include "kernels/avg_pool2d.h"
+#include "kernels/batch_norm.h"
 #include "kernels/bias.h"
+#include "kernels/concat.h"
 #include "kernels/conv2d.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/drop_block2d.h"
+#include "kernels/dropout.h"
 #include "kernels/gemm.h"
+#include "kernels/leaky_relu.h"
+#include "kernels/log_softmax.h"
 #include "kernels/max_pool2d.h"
+#include "kernels/mse_loss.h"
+#include "kernels/mul.h"
+#include "kernels/pad2d.h"
 #include "kernels/relu.h"
+#include "kernels/rmsprop.h"
+#include "kernels/sgd.h"
+#include "kernels/sigmoid.h"
+#include "kernels/softmax.h"
+#include "kernels/sum_of_squares.h"
+#include "kernels/tanh.h"
 
 // Every kernel file once: the name of its struct, and of its member in the table.
-#define PYNN_KERNELS(X)    \
-  X(AvgPool2d, avg_pool2d) \
-  X(Bias, bias)            \
-  X(Conv2d, conv2d)        \
-  X(Gemm, gemm)            \
-  X(MaxPool2d, max_pool2d) \
-  X(Relu, relu)
+#define PYNN_KERNELS(X)           \
+  X(Adam, adam)                   \
+  X(Add, add)                     \
+  X(AvgPool2d, avg_pool2d)        \
+  X(BatchNorm, batch_norm)        \
+  X(Bias, bias)                   \
+  X(Concat, concat)               \
+  X(Conv2d, conv2d)               \
+  X(CrossEntropy, cross_entropy)  \
+  X(DropBlock2d, drop_block2d)    \
+  X(Dropout, dropout)             \
+  X(Gemm, gemm)                   \
+  X(LeakyRelu, leaky_relu)        \
+  X(LogSoftmax, log_softmax)      \
+  X(MaxPool2d, max_pool2d)        \
+  X(MseLoss, mse_loss)            \
+  X(Mul, mul)                     \
+  X(Pad2d, pad2d)                 \
+  X(Relu, relu)                   \
+  X(Rmsprop, rmsprop)             \
+  X(Sgd, sgd)                     \
+  X(Sigmoid, sigmoid)             \
+  X(Softmax, softmax)             \
+  X(SumOfSquares, sum_of_squares) \
+  X(Tanh, tanh)
 
 namespace pynn {
 
@@ -34,7 +70,8 @@ struct IsaTables {
   IsaTable<double> f64;
 };
 
-// The best instruction set that this build and this processor share, or the one that PYNN_ISA names.
+// The best instruction set that this build and this processor share, or the one that PYNN_ISA
+// names.
 const std::string& isa_name();
 std::vector<std::string> available_isas();  // best first
 const IsaTables& isa_tables();

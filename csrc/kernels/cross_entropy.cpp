@@ -1,0 +1,158 @@
+// With d = x - max(x), lse = log(sum_j exp(d_j)) and p = exp(d) / sum: -log p_j = lse - d_j. Where
+// t_j is what the target gives class j (after smoothing, times its weight) and A = sum_j t_j,
+//   loss = A lse - sum_j t_j d_j,   d loss / d x_k = A p_k - t_k.
+// (PyTorch's cross_entropy_loss: for labels the weight of the true class multiplies its term, and
+// smoothing spreads over all classes with each one's own weight; for probabilities smoothing comes
+// first and then the weights.)
+#include "kernels/cross_entropy.h"
+
+#include "simd/math.h"
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+constexpr int kLanes = CrossEntropyTask<float>::kLanes;
+constexpr std::int64_t kTile = 16;  // classes transposed at a time
+constexpr std::int64_t kPartial =
+    64;  // exponentials added before they join the sum: it stays accurate for many classes
+
+// tile (C, kLanes) = the classes of positions whose first class is at x[base[lane]].
+template <typename T>
+void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, const T* x, T* tile) {
+  if (inner != 1) {
+    for (std::int64_t j = 0; j < C; ++j)
+      for (int lane = 0; lane < kLanes; ++lane) tile[j * kLanes + lane] = x[base[lane] + j * inner];
+    return;
+  }
+  for (std::int64_t first = 0; first < C; first += kTile) {
+    const std::int64_t last = first + kTile < C ? first + kTile : C;
+    for (int lane = 0; lane < kLanes; ++lane)
+      for (std::int64_t j = first; j < last; ++j) tile[j * kLanes + lane] = x[base[lane] + j];
+  }
+}
+
+// The inverse, for the first `count` lanes.
+template <typename T>
+void scatter(std::int64_t C, std::int64_t inner, const std::int64_t* base, int count, const T* tile,
+             T* x) {
+  if (inner != 1) {
+    for (std::int64_t j = 0; j < C; ++j)
+      for (int lane = 0; lane < count; ++lane) x[base[lane] + j * inner] = tile[j * kLanes + lane];
+    return;
+  }
+  for (std::int64_t first = 0; first < C; first += kTile) {
+    const std::int64_t last = first + kTile < C ? first + kTile : C;
+    for (int lane = 0; lane < count; ++lane)
+      for (std::int64_t j = first; j < last; ++j) x[base[lane] + j] = tile[j * kLanes + lane];
+  }
+}
+
+// The positions first ... first + count, at most kLanes of them; the lanes left over repeat the
+// last one and are dropped.
+template <typename T>
+void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
+  const std::int64_t C = task.C;
+  const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
+  std::int64_t base[kLanes], label[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const std::int64_t position = first + (lane < count ? lane : count - 1);
+    base[lane] = position / task.inner * C * task.inner + position % task.inner;
+    label[lane] = task.labels ? task.labels[position] : -1;
+  }
+
+  gather(C, task.inner, base, task.logits, tile);
+  T largest[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) largest[lane] = tile[lane];
+  for (std::int64_t j = 1; j < C; ++j)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const T value = tile[j * kLanes + lane];
+      largest[lane] = value > largest[lane] ? value : largest[lane];
+    }
+  for (std::int64_t j = 0; j < C; ++j)
+    for (int lane = 0; lane < kLanes; ++lane) tile[j * kLanes + lane] -= largest[lane];
+
+  // mass: A; inner product: sum_j t_j d_j.
+  T mass[kLanes] = {}, product[kLanes] = {};
+  T* target = tile + C * kLanes;  // (C, kLanes), of probabilities only
+  if (task.probabilities) {
+    gather(C, task.inner, base, task.probabilities, target);
+    for (std::int64_t j = 0; j < C; ++j) {
+      const T weight = task.weight ? task.weight[j] : T(1);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        T& t = target[j * kLanes + lane];
+        t = (t * sharp + uniform) * weight;
+        mass[lane] += t;
+        product[lane] += t * tile[j * kLanes + lane];
+      }
+    }
+  } else {
+    if (task.smoothing > T(0))
+      for (std::int64_t j = 0; j < C; ++j) {
+        const T t = task.weight ? task.weight[j] * uniform : uniform;
+        for (int lane = 0; lane < kLanes; ++lane) {
+          mass[lane] += t;
+          product[lane] += t * tile[j * kLanes + lane];
+        }
+      }
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (label[lane] == task.ignored_label) continue;
+      const T t = task.weight ? task.weight[label[lane]] * sharp : sharp;
+      mass[lane] += t;
+      product[lane] += t * tile[label[lane] * kLanes + lane];
+    }
+  }
+
+  T sum[kLanes] = {};
+  for (std::int64_t begin = 0; begin < C; begin += kPartial) {
+    const std::int64_t end = begin + kPartial < C ? begin + kPartial : C;
+    T partial[kLanes] = {};
+    for (std::int64_t j = begin; j < end; ++j)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const T e = exponential(tile[j * kLanes + lane]);
+        tile[j * kLanes + lane] = e;
+        partial[lane] += e;
+      }
+    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += partial[lane];
+  }
+  for (int lane = 0; lane < count; ++lane) {
+    const bool ignored = task.labels && label[lane] == task.ignored_label;
+    task.loss[first + lane] = ignored ? T(0) : mass[lane] * natural_log(sum[lane]) - product[lane];
+  }
+  if (!task.gradient) return;
+
+  T scale[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane)
+    scale[lane] = task.gradient_scale * mass[lane] / sum[lane];
+  for (std::int64_t j = 0; j < C; ++j) {
+    T spread = task.gradient_scale * uniform;
+    if (task.weight) spread *= task.weight[j];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      T& g = tile[j * kLanes + lane];
+      g = g * scale[lane] -
+          (task.probabilities ? task.gradient_scale * target[j * kLanes + lane] : spread);
+    }
+  }
+  if (task.labels)
+    for (int lane = 0; lane < count; ++lane) {
+      if (label[lane] == task.ignored_label) {
+        for (std::int64_t j = 0; j < C; ++j) tile[j * kLanes + lane] = T(0);
+      } else {
+        const T t = task.weight ? task.weight[label[lane]] * sharp : sharp;
+        tile[label[lane] * kLanes + lane] -= task.gradient_scale * t;
+      }
+    }
+  scatter(C, task.inner, base, count, tile, task.gradient);
+}
+
+template <typename T>
+void run(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, T* workspace) {
+  for (std::int64_t first = begin; first < end; first += kLanes)
+    bundle(task, first, static_cast<int>(end - first < kLanes ? end - first : kLanes), workspace);
+}
+
+}  // namespace
+
+void get(CrossEntropyKernels<float>& k) { k = {run<float>}; }
+void get(CrossEntropyKernels<double>& k) { k = {run<double>}; }
+
+}  // namespace pynn::PYNN_ISA

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+
+namespace pynn {
+
+// logits, gradient, probabilities (N, C, inner); labels, loss (N, inner); weight (C,). A position p
+// is one of the N * inner.
+template <typename T>
+struct CrossEntropyTask {
+  static constexpr std::int64_t kLanes = 16;  // positions handled together
+
+  std::int64_t positions, C, inner;
+  const T* logits;
+  const std::int64_t* labels;  // each in 0 ... C - 1 or ignored; or null, and then
+  const T* probabilities;      // these are the target
+  const T* weight;             // may be null: ones
+  std::int64_t ignored_label;  // -1: none
+  T smoothing;
+  T gradient_scale;
+  T* loss;      // of each position
+  T* gradient;  // gradient_scale * d loss / d logits; may be null
+  std::int64_t workspace() const { return C * kLanes * (probabilities ? 2 : 1); }
+};
+
+template <typename T>
+struct CrossEntropyKernels {
+  // Overwrites loss and gradient at the positions begin ... end. workspace (task.workspace(),).
+  void (*run)(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, T* workspace);
+};
+
+}  // namespace pynn

@@ -1,0 +1,98 @@
+// How add and mul walk over broadcast arrays.
+#pragma once
+
+#include "kernels/broadcast.h"
+#include "simd/reduce.h"
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+constexpr std::int64_t kOutputs = 128;  // sums kept side by side
+
+// The offsets of the flat index in the first `count` axes.
+struct Offsets {
+  std::int64_t a, b;
+};
+inline Offsets offsets_of(const Axes& axes, int count, std::int64_t flat) {
+  Offsets offsets{0, 0};
+  for (int i = count - 1; i >= 0; --i) {
+    const std::int64_t index = flat % axes.size[i];
+    flat /= axes.size[i];
+    offsets.a += index * axes.a[i];
+    offsets.b += index * axes.b[i];
+  }
+  return offsets;
+}
+
+template <typename T, typename Op>
+inline void broadcast(const BroadcastShape& s, std::int64_t begin, std::int64_t end, const T* a,
+                      const T* b, T* y, const Op& op) {
+  const int last = s.axes.count - 1;
+  const std::int64_t size = s.axes.size[last];
+  for (std::int64_t row = begin; row < end; ++row) {
+    const Offsets at = offsets_of(s.axes, last, row);
+    const T *a_row = a + at.a, *b_row = b + at.b;
+    T* y_row = y + row * size;
+    if (s.axes.a[last] == 0) {
+      const T scalar = *a_row;
+      for (std::int64_t i = 0; i < size; ++i) y_row[i] = op(scalar, b_row[i]);
+    } else if (s.axes.b[last] == 0) {
+      const T scalar = *b_row;
+      for (std::int64_t i = 0; i < size; ++i) y_row[i] = op(a_row[i], scalar);
+    } else {
+      for (std::int64_t i = 0; i < size; ++i) y_row[i] = op(a_row[i], b_row[i]);
+    }
+  }
+}
+
+// da[o] = the sum over the summed axes of term(offset in dy, offset in b), in double, in their
+// order. An output's bits do not depend on begin and end.
+template <typename T, typename Term>
+inline void reduce(const ReductionShape& s, std::int64_t begin, std::int64_t end, T* da,
+                   const Term& term) {
+  const Axes &kept = s.kept, &summed = s.summed;
+  const int last_kept = kept.count - 1, last_summed = summed.count - 1;
+  const std::int64_t width = last_kept >= 0 ? kept.size[last_kept] : 1;
+  const std::int64_t length = last_summed >= 0 ? summed.size[last_summed] : 1;
+  std::int64_t rows = 1;
+  for (int i = 0; i < last_summed; ++i) rows *= summed.size[i];
+  // Where the last axis of dy is kept, neighbouring outputs are summed side by side; otherwise each
+  // one along its rows.
+  const bool side_by_side = last_kept >= 0 && kept.a[last_kept] == 1;
+  for (std::int64_t o = begin; o < end;) {
+    if (side_by_side) {
+      const std::int64_t first = o % width;
+      std::int64_t count = width - first < kOutputs ? width - first : kOutputs;
+      if (o + count > end) count = end - o;
+      const Offsets at = offsets_of(kept, kept.count, o);
+      const std::int64_t step = kept.b[last_kept];
+      double sums[kOutputs] = {};
+      for (std::int64_t r = 0; r < rows * length; ++r) {
+        const Offsets by = offsets_of(summed, summed.count, r);
+        const std::int64_t dy = at.a + by.a, b = at.b + by.b;
+        if (step == 1)
+          for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i);
+        else
+          for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i * step);
+      }
+      for (std::int64_t i = 0; i < count; ++i) da[o + i] = static_cast<T>(sums[i]);
+      o += count;
+      continue;
+    }
+    const Offsets at = offsets_of(kept, kept.count, o);
+    double lanes[kLanes] = {};
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const Offsets by = offsets_of(summed, last_summed, r);
+      const std::int64_t dy = at.a + by.a, b = at.b + by.b;
+      const std::int64_t step = last_summed >= 0 ? summed.b[last_summed] : 0;
+      if (step == 1)
+        accumulate(lanes, length, [&](std::int64_t i) { return term(dy + i, b + i); });
+      else
+        accumulate(lanes, length, [&](std::int64_t i) { return term(dy + i, b + i * step); });
+    }
+    da[o++] = static_cast<T>(total(lanes));
+  }
+}
+
+}  // namespace
+}  // namespace pynn::PYNN_ISA
