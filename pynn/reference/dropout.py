@@ -12,7 +12,7 @@ from pynn.reference.philox import words
 def dropout(x: Array, p: float, seed: int, step: int, node: int, first_sample: int) -> Array:
     x = dense("x", x)
     if not 0 <= p <= 1:
-        raise ValueError(f"p must lie in 0..1, got {p}")
+        raise ValueError(f"p must be between 0 and 1, got {p:g}")
     if p == 1:
         return np.zeros_like(x)
     size = math.prod(x.shape[1:])

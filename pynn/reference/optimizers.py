@@ -61,7 +61,7 @@ def adam_update(
     else:
         g = g + weight_decay * p
     m[:] = beta1 * m + (1 - beta1) * g
-    v[:] = beta2 * v + (1 - beta2) * g * g
+    v[:] = beta2 * v + (1 - beta2) * (g * g)
     step_size = lr / (1 - beta1**step)
     p -= step_size * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
 
@@ -81,7 +81,7 @@ def rmsprop_update(
     """Tieleman and Hinton 2012, lecture 6.5; the momentum is that of PyTorch."""
     _state(p, g, square=square, velocity=velocity)
     g = g + weight_decay * p
-    square[:] = alpha * square + (1 - alpha) * g * g
+    square[:] = alpha * square + (1 - alpha) * (g * g)
     direction = g / (np.sqrt(square) + eps)
     if velocity is None:
         p -= lr * direction
