@@ -37,4 +37,6 @@ def words(
 
 
 def philox(seed: int, step: int, node: int, sample: int, count: int) -> NDArray[np.uint32]:
+    if count < 0:
+        raise ValueError(f"count must not be negative, got {count}")
     return words(seed, step, node, sample, 1, count).reshape(count)
