@@ -19,4 +19,4 @@ def dropout(x: Array, p: float, seed: int, step: int, node: int, first_sample: i
     size = math.prod(x.shape[1:])
     word = words(seed, step, node, first_sample, samples, size).reshape(x.shape)
     dropped = word < np.uint64(math.floor(p * 2**32))
-    return result(np.where(dropped, 0, x * (1 / (1 - p))), x)
+    return result(np.where(dropped, 0, x * (1 / (1 - float(p)))), x)

@@ -1,6 +1,7 @@
 """Updates of all parameters at once: arrays (size,), of which p and the state change in place.
 
-The gradient that counts is g + weight_decay * p throughout.
+The gradient that counts is g + weight_decay * p throughout. Settings are made Python floats, since
+with NumPy's own float64 numbers the arithmetic of float32 arrays would be in float64.
 """
 
 import math
@@ -39,6 +40,7 @@ def sgd_update(
     weight_decay: float,
 ) -> None:
     """Momentum after Sutskever et al. 2013; `averaged` makes the velocity a running mean."""
+    lr, momentum, weight_decay = map(float, (lr, momentum, weight_decay))
     g = _checked(g, p=p, velocity=velocity) + weight_decay * p
     if velocity is None:
         p -= lr * g
@@ -65,6 +67,7 @@ def adam_update(
     """Kingma and Ba 2015; `decoupled`: Loshchilov and Hutter 2019. `step` counts from 1."""
     if step < 1:
         raise ValueError(f"step must be 1 or more, got {step}")
+    lr, beta1, beta2, eps, weight_decay = map(float, (lr, beta1, beta2, eps, weight_decay))
     g = _checked(g, p=p, m=m, v=v)
     if decoupled:
         p *= 1 - lr * weight_decay
@@ -89,6 +92,8 @@ def rmsprop_update(
     weight_decay: float,
 ) -> None:
     """Tieleman and Hinton 2012, lecture 6.5; the momentum is that of PyTorch."""
+    lr, alpha, eps = map(float, (lr, alpha, eps))
+    momentum, weight_decay = float(momentum), float(weight_decay)
     g = _checked(g, p=p, square=square, velocity=velocity) + weight_decay * p
     square[:] = alpha * square + (1 - alpha) * (g * g)
     direction = g / (np.sqrt(square) + eps)
