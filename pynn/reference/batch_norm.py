@@ -86,8 +86,8 @@ def batch_norm_backward(
     mean = dense_as("mean", mean, x)
     var = dense_as("var", var, x)
     weight = optional_dense_as("weight", weight, x)
-    require_shape("dy", dy, x.shape)
     _core.batch_norm_shape(x.shape, mean.shape, var.shape, shape_of(weight), None, training)
+    require_shape("dy", dy, x.shape)
 
     inverse_deviation = 1 / np.sqrt(var.astype(np.float64) + eps)
     normalised = (x - _per_channel(mean, x)) * _per_channel(inverse_deviation, x)

@@ -18,8 +18,9 @@ def concat(arrays: Sequence[Array], axis: int) -> Array:
 
 def concat_backward(dy: Array, sizes: Sequence[int], axis: int) -> list[Array]:
     dy = dense("dy", dy)
-    if not -dy.ndim <= axis < dy.ndim or sum(sizes) != dy.shape[axis]:
+    _core.softmax_shape(dy.shape, axis)  # which only asks that the axis be there
+    if any(size < 0 for size in sizes) or sum(sizes) != dy.shape[axis]:
         raise ShapeError(
-            f"dy of shape {dy.shape} does not split into {tuple(sizes)} on axis {axis}"
+            f"sizes {tuple(sizes)} do not divide axis {axis % dy.ndim} of dy, of shape {dy.shape}"
         )
-    return [part.copy() for part in np.split(dy, np.cumsum(sizes)[:-1], axis)]
+    return [part.copy() for part in np.split(dy, np.cumsum(sizes), axis)[:-1]]

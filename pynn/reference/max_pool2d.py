@@ -38,14 +38,23 @@ def max_pool2d(
 def max_pool2d_backward(dy: Array, argmax: NDArray[np.int64], x_shape: Shape) -> Array:
     dy = dense("dy", dy)
     if not (isinstance(argmax, np.ndarray) and argmax.dtype == np.int64):
-        raise DTypeError("argmax must be a NumPy array of int64")
+        raise DTypeError("argmax must be a NumPy array of int64, as max_pool2d returns it")
+    x_shape = tuple(x_shape)
+    if any(size < 0 for size in x_shape):
+        raise ShapeError(f"x_shape has a negative size: {x_shape}")
+    if len(x_shape) != 4 or dy.ndim != 4 or x_shape[:2] != dy.shape[:2]:
+        raise ShapeError(
+            f"dy must have shape (N, C, OH, OW) for an input of shape {x_shape}, got {dy.shape}"
+        )
     require_shape("argmax", argmax, dy.shape)
-    n, channels, height, width = x_shape
-    require_shape("dy", dy, (n, channels, *dy.shape[2:]))
-    if np.any((argmax < 0) | (argmax >= height * width)):
-        raise ShapeError(f"argmax must lie in 0..{height * width - 1}")
-    dx = np.zeros((n * channels, height * width), dy.dtype)
-    plane = np.arange(n * channels)[:, None]
-    pixels = dy.shape[2] * dy.shape[3]
-    np.add.at(dx, (plane, argmax.reshape(-1, pixels)), dy.reshape(-1, pixels))
+    planes = x_shape[0] * x_shape[1]
+    pixels, windows = x_shape[2] * x_shape[3], dy.shape[2] * dy.shape[3]
+    if np.any((argmax < 0) | (argmax >= pixels)):
+        raise ShapeError(
+            f"argmax has an entry outside 0..{pixels - 1}, the pixels of an input of shape "
+            f"{x_shape}"
+        )
+    dx = np.zeros((planes, pixels), dy.dtype)
+    place = (np.arange(planes)[:, None], argmax.reshape(planes, windows))
+    np.add.at(dx, place, dy.reshape(planes, windows))
     return dx.reshape(x_shape)

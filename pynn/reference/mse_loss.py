@@ -13,13 +13,12 @@ from pynn.reference.losses import check_reduction, reduced
 def mse_loss(
     prediction: Array, target: Array, reduction: str, return_grad: bool
 ) -> tuple[Any, Array | None]:
+    check_reduction(reduction)
     prediction = dense("prediction", prediction)
     target = dense_as("target", target, prediction)
-    check_reduction(reduction)
     if prediction.shape != target.shape:
         raise ShapeError(
-            f"prediction and target must have the same shape, got {prediction.shape} and "
-            f"{target.shape}"
+            f"target must have the shape of prediction, {prediction.shape}, got {target.shape}"
         )
     difference = prediction.astype(np.float64) - target
     loss, gradient = reduced(

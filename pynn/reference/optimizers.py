@@ -1,21 +1,31 @@
 """Updates of all parameters at once: arrays (size,), of which p and the state change in place.
 
-The gradient that counts is g + weight_decay * p throughout.
+The gradient that counts is g + weight_decay * p throughout. Settings are made Python floats, since
+with NumPy's own float64 numbers the arithmetic of float32 arrays would be in float64.
 """
 
 import math
 
 import numpy as np
 
-from pynn.reference.arrays import Array, dense, dense_as, in_place, require_shape, silent
+from pynn.errors import ShapeError
+from pynn.reference.arrays import Array, dense, in_place, require_shape, silent
 
 
-def _state(p: Array, g: Array, **state: Array | None) -> None:
-    in_place("p", p, dense("p", p))
-    require_shape("g", dense_as("g", g, p), p.shape)
-    for name, array in state.items():
+def _flat(g: Array) -> Array:
+    g = dense("g", g)
+    if g.ndim != 1:
+        raise ShapeError(f"g must have one dimension, got shape {g.shape}")
+    return g
+
+
+def _checked(g: Array, **updated: Array | None) -> Array:
+    """Return g, of whose dtype and shape every array that is there must be."""
+    g = _flat(g)
+    for name, array in updated.items():
         if array is not None:
-            require_shape(name, in_place(name, array, p), p.shape)
+            require_shape(name, in_place(name, array, g), g.shape)
+    return g
 
 
 @silent
@@ -30,8 +40,8 @@ def sgd_update(
     weight_decay: float,
 ) -> None:
     """Momentum after Sutskever et al. 2013; `averaged` makes the velocity a running mean."""
-    _state(p, g, velocity=velocity)
-    g = g + weight_decay * p
+    lr, momentum, weight_decay = map(float, (lr, momentum, weight_decay))
+    g = _checked(g, p=p, velocity=velocity) + weight_decay * p
     if velocity is None:
         p -= lr * g
         return
@@ -55,13 +65,16 @@ def adam_update(
     decoupled: bool,
 ) -> None:
     """Kingma and Ba 2015; `decoupled`: Loshchilov and Hutter 2019. `step` counts from 1."""
-    _state(p, g, m=m, v=v)
+    if step < 1:
+        raise ValueError(f"step must be 1 or more, got {step}")
+    lr, beta1, beta2, eps, weight_decay = map(float, (lr, beta1, beta2, eps, weight_decay))
+    g = _checked(g, p=p, m=m, v=v)
     if decoupled:
         p *= 1 - lr * weight_decay
     else:
         g = g + weight_decay * p
     m[:] = beta1 * m + (1 - beta1) * g
-    v[:] = beta2 * v + (1 - beta2) * g * g
+    v[:] = beta2 * v + (1 - beta2) * (g * g)
     step_size = lr / (1 - beta1**step)
     p -= step_size * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
 
@@ -79,9 +92,10 @@ def rmsprop_update(
     weight_decay: float,
 ) -> None:
     """Tieleman and Hinton 2012, lecture 6.5; the momentum is that of PyTorch."""
-    _state(p, g, square=square, velocity=velocity)
-    g = g + weight_decay * p
-    square[:] = alpha * square + (1 - alpha) * g * g
+    lr, alpha, eps = map(float, (lr, alpha, eps))
+    momentum, weight_decay = float(momentum), float(weight_decay)
+    g = _checked(g, p=p, square=square, velocity=velocity) + weight_decay * p
+    square[:] = alpha * square + (1 - alpha) * (g * g)
     direction = g / (np.sqrt(square) + eps)
     if velocity is None:
         p -= lr * direction
@@ -92,4 +106,4 @@ def rmsprop_update(
 
 @silent
 def sum_of_squares(g: Array) -> float:
-    return float(np.sum(np.square(dense("g", g), dtype=np.float64)))
+    return float(np.sum(np.square(_flat(g), dtype=np.float64)))

@@ -31,10 +31,13 @@ def words(
     counter = np.empty((samples, quads, 4), np.uint64)
     counter[..., 0] = step & 0xFFFFFFFF
     counter[..., 1] = node & 0xFFFFFFFF
-    counter[..., 2] = [[(first_sample + n) & 0xFFFFFFFF] for n in range(samples)]
+    sample = np.arange(samples, dtype=np.uint64) + np.uint64(first_sample & 0xFFFFFFFF)
+    counter[..., 2] = sample[:, None] & _LOW
     counter[..., 3] = np.arange(quads)
     return philox4x32(counter, seed).reshape(samples, 4 * quads)[:, :count]
 
 
 def philox(seed: int, step: int, node: int, sample: int, count: int) -> NDArray[np.uint32]:
+    if count < 0:
+        raise ValueError(f"count must not be negative, got {count}")
     return words(seed, step, node, sample, 1, count).reshape(count)

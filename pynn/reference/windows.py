@@ -38,7 +38,7 @@ class Windows:
         """Yield (i, j, place): `padded[place]` (N, C, OH, OW) is what tap (i, j) sees."""
         for i, j in np.ndindex(*self.kernel):
             rows, columns = (
-                slice(start, start + (count - 1) * stride + 1, stride)
+                slice(start, start + count * stride, stride)
                 for start, count, stride in zip(
                     (i * self.dilation[0], j * self.dilation[1]),
                     self.output,

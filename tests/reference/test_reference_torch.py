@@ -496,6 +496,7 @@ def test_dropout():
     np.testing.assert_array_equal(y[0] == 0, word < word[3])  # the threshold itself stays
     np.testing.assert_array_equal(reference.dropout(x, 0.0, 5, 1, 2, 0), x)
     assert not reference.dropout(x, 1.0, 5, 1, 2, 0).any()
+    assert reference.dropout(x[:0], 0.5, 5, 1, 2, 0).shape == (0, 2, 5)
     with pytest.raises(ValueError, match="p must"):
         reference.dropout(x, 1.5, 5, 1, 2, 0)
 
@@ -515,6 +516,7 @@ def test_drop_block2d(p, block_size):
                 kept[c, h : h + size, w : w + size] = False
         expected = x[sample] * kept * (kept.size / max(kept.sum(), 1))
         np.testing.assert_allclose(y[sample], expected, rtol=1e-15)
+    assert reference.drop_block2d(x[:0], p, block_size, 5, 1, 2, 4).shape == (0, 2, 7, 5)
 
 
 # Optimisers ------------------------------------------------------------------------------------
