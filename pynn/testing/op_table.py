@@ -396,29 +396,30 @@ def _statistics(rng: np.random.Generator, shapes: Shapes) -> list[Any]:
     return arrays
 
 
-def _channels(x: Shape, *, affine: bool = True) -> tuple[Shape | None, ...]:
+def _channels(x: Shape, *, running: bool = False, affine: bool = True) -> tuple[Shape | None, ...]:
+    """Shapes of x, running mean and variance, weight and bias."""
     c = (x[1],)
-    return (x, c, c, c if affine else None, c if affine else None)
+    return (x, *((c if running else None,) * 2), *((c if affine else None,) * 2))
 
 
 samples(
     "batch_norm",
     {
-        "batch_2": (_channels((2, 3)), {"training": True}),
+        "batch_3": (_channels((3, 3)), {"training": True}),
         "features": (_channels((37, 5)), {"training": True}),
         "images": (_channels((3, 4, 5, 7)), {"training": True}),
         "one_image": (_channels((1, 2, 3, 3)), {"training": True}),
         "not_affine": (_channels((4, 3, 2, 2), affine=False), {"training": True}),
-        "running": (_channels((3, 4, 5, 7)), {}),
-        "running_one_value": (_channels((1, 3)), {}),
-        "running_not_affine": (_channels((5, 3), affine=False), {}),
+        "running": (_channels((3, 4, 5, 7), running=True), {}),
+        "running_one_value": (_channels((1, 3), running=True), {}),
+        "running_not_affine": (_channels((5, 3), running=True, affine=False), {}),
         "large_eps": (_channels((6, 2)), {"training": True, "eps": 0.1}),
-        "empty_batch": (_channels((0, 3)), {}),
+        "empty_batch": (_channels((0, 3), running=True), {}),
         "empty_batch_training": (_channels((0, 3)), {"training": True}),
     },
     refuses={
         "one_value": (_channels((1, 3)), {"training": True}, ShapeError, "more than one value per channel"),
-        "three_axes": (_channels((2, 3, 4)), {}, ShapeError, "(2, 3, 4)"),
+        "three_axes": (_channels((2, 3, 4), running=True), {}, ShapeError, "(2, 3, 4)"),
         "weight": (((2, 3), (3,), (3,), (4,), (3,)), {}, ShapeError, "(4,)"),
     },
     bench={"20x12x12_b64": (_channels((64, 20, 12, 12)), {"training": True})},
