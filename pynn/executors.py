@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pynn.backends import kernels
-from pynn.graph import Array, Attributes, Graph, Node, Shape, Variable
+from pynn.graph import Array, Attributes, Graph, Node, Shape, Stored
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Gradients:
     """The gradients of one backward pass."""
 
     inputs: list[Array | None]
-    variables: list[tuple[Variable, Array]]
+    variables: list[tuple[Stored, Array]]
 
 
 def backward(graph: Graph, tape: Tape, dy: Array, needed: Sequence[bool]) -> Gradients:

@@ -85,7 +85,7 @@ class Graph:
     registered: set[int]  # ids of the parameters and buffers of the model
     shapes: list[Shape] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
-    variables: dict[int, Variable] = field(default_factory=dict)  # parameters and buffers
+    variables: dict[int, Stored] = field(default_factory=dict)
     constants: dict[int, Array] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     output: int = -1
@@ -132,14 +132,14 @@ class Graph:
                     "forward must not keep symbols between calls"
                 )
             return operand.number
-        if isinstance(operand, Variable):
+        if isinstance(operand, Stored):
             return self._number_of_variable(operand)
         array = np.asarray(operand)
         number = self.new_value(array.shape)
         self.constants[number] = array
         return number
 
-    def _number_of_variable(self, variable: Variable) -> int:
+    def _number_of_variable(self, variable: Stored) -> int:
         if id(variable) not in self._numbers:
             if id(variable) not in self.registered:
                 raise StateError(
@@ -165,9 +165,7 @@ class Graph:
         self.nodes.append(Node(operator, inputs, output, attributes, self.path, ordinal))
         return Symbol(self, output)
 
-    def gradient_paths(
-        self, wanted: Callable[[Variable], bool], input_gradient: bool
-    ) -> list[bool]:
+    def gradient_paths(self, wanted: Callable[[Stored], bool], input_gradient: bool) -> list[bool]:
         """For each value, whether its gradient is needed, given which parameters' gradients are
         wanted."""
         needed = [False] * len(self.shapes)
@@ -268,8 +266,17 @@ class Variable:
     def __bool__(self) -> bool:
         raise TypeError(
             "the truth of a value is not known while forward is traced: shapes are, values are "
-            "not. Branch on shapes or attributes, or register a Python operator with pynn.ops.register"
+            "not. Branch on shapes or attributes, or register a Python operator with "
+            "pynn.ops.register"
         )
+
+
+class Stored(Variable):
+    """A variable with content: a parameter or a buffer."""
+
+    __slots__ = ()
+
+    data: Any  # read, an array; assigned, whatever can be copied into it
 
 
 class Symbol(Variable):

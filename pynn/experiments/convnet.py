@@ -26,6 +26,7 @@ def network(image_size: int, classes: int) -> nn.Module:
         image_size: 28 or 8.
         classes: number of outputs.
     """
+    padding: int | str
     if image_size == 28:
         kernels, padding, features = (5, 4, 3), 0, 360
     elif image_size == 8:

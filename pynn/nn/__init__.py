@@ -48,7 +48,8 @@ __all__ = [
     "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Bias", "Buffer", "Conv2d", "CrossEntropyLoss",
     "DropBlock2d", "Dropout", "Flatten", "GlobalAvgPool2d", "Identity", "LeakyReLU", "Linear",
     "LogSoftmax", "Loss", "MSELoss", "MaxPool2d", "Module", "ModuleList", "Pad2d", "Parameter",
-    "ReLU", "Reshape", "Sequential", "Sigmoid", "Softmax", "Summary", "Tanh", "avg_pool2d", "concat",
-    "flatten", "global_avg_pool2d", "leaky_relu", "log_softmax", "matmul", "max_pool2d", "pad2d",
+    "ReLU", "Reshape", "Sequential", "Sigmoid", "Softmax", "Summary", "Tanh", "avg_pool2d",
+    "concat", "flatten", "global_avg_pool2d",
+    "leaky_relu", "log_softmax", "matmul", "max_pool2d", "pad2d",
     "relu", "reshape", "sigmoid", "softmax", "summary", "tanh",
 ]  # fmt: skip

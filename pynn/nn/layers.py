@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 from pynn import init, ops
+from pynn.graph import Array
 from pynn.nn.module import Module
 from pynn.nn.parameter import Buffer, Parameter, float_dtype
 from pynn.ops.conv import Padding, Pair
 from pynn.random import default_rng
 
-Init = init.Initializer | str | float | ArrayLike
+Init = init.Initializer | str | float | Array
 
 
 def _pair(name: str, value: Pair) -> tuple[int, int]:

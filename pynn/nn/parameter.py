@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pynn.errors import DTypeError, ShapeError
-from pynn.graph import Array, Shape, Variable
+from pynn.graph import Array, Shape, Stored
 
 _changes = itertools.count(1)
 _latest_change = 0
@@ -55,7 +55,7 @@ class Segment:
         return self._gradients
 
 
-class Parameter(Variable):
+class Parameter(Stored):
     """A tensor that training changes.
 
     Args:
@@ -179,7 +179,7 @@ class Parameter(Variable):
         return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
 
 
-class Buffer(Variable):
+class Buffer(Stored):
     """A tensor that belongs to a model's state but is not trained, such as running statistics.
 
     Args:

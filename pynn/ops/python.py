@@ -50,7 +50,7 @@ def register(
             raise ValueError(
                 f"backward of {name!r} gave {len(gradients)} gradients for {len(inputs)} inputs"
             )
-        return gradients
+        return tuple(gradients)
 
     def operate(*operands: Any, **attributes: Any) -> Any:
         if any(isinstance(operand, Variable) for operand in operands):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from typing import Any
 
 from pynn.errors import MissingExtraError
 from pynn.train.history import History
@@ -32,8 +32,9 @@ def save_learning_curves(path: str | os.PathLike[str], history: History, title: 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
+    panels: Any = figure.subplots(1, 2)
     epochs = history.column("epoch")
-    for axes, quantity in zip(_as_list(figure.subplots(1, 2)), ("loss", "accuracy"), strict=True):
+    for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for part, marker in (("train", "o"), ("valid", "s")):
             values = history.column(f"{part}_{quantity}")
             if values:
@@ -47,7 +48,3 @@ def save_learning_curves(path: str | os.PathLike[str], history: History, title: 
         if axes.lines:
             axes.legend()
     figure.savefig(path, dpi=150)
-
-
-def _as_list(axes: Sequence[object]) -> list[object]:
-    return list(axes)

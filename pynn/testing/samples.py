@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -222,8 +222,8 @@ def samples(
                 if index < len(shapes) and shapes[index] is not None
             ]
         return Case(
-            operator, name, tuple(shapes), attributes, make, tuple(chosen), terms(shapes, attributes),
-            flops(shapes, attributes), spread, loss,
+            operator, name, tuple(shapes), attributes, make, tuple(chosen),
+            terms(shapes, attributes), flops(shapes, attributes), spread, loss,
         )  # fmt: skip
 
     def arrays_of(source: Any) -> Callable[[], list[Any]]:
@@ -260,7 +260,14 @@ def bench_cases() -> list[Case]:
     return [case for entry in TABLE.values() for case in entry.bench]
 
 
-def tolerance(case: Case, expected: Array, dtype: DTypeLike) -> dict[str, float]:
+class Tolerance(TypedDict):
+    """Arguments of numpy.testing.assert_allclose."""
+
+    rtol: float
+    atol: float
+
+
+def tolerance(case: Case, expected: Array, dtype: DTypeLike) -> Tolerance:
     """Rtol and atol for a result computed in `dtype`.
 
     A sum of K rounded products is off by about sqrt(K) roundings of its terms (K in the worst
@@ -272,4 +279,4 @@ def tolerance(case: Case, expected: Array, dtype: DTypeLike) -> dict[str, float]
         if np.ndim(expected)
         else abs(float(expected))
     )
-    return {"rtol": 8 * eps, "atol": 8 * eps * np.sqrt(case.terms) * max(largest, 1e-3)}
+    return {"rtol": 8 * eps, "atol": float(8 * eps * np.sqrt(case.terms) * max(largest, 1e-3))}

@@ -7,6 +7,6 @@ from pynn.train.history import History
 from pynn.train.step import CompiledStep, compile
 
 __all__ = [
-    "Callback", "Checkpoint", "CompiledStep", "EarlyStopping", "History", "Run", "compile", "evaluate",
-    "fit",
+    "Callback", "Checkpoint", "CompiledStep", "EarlyStopping", "History", "Run", "compile",
+    "evaluate", "fit",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import executors
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.graph import Array, Variable
+from pynn.graph import Array, Stored
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
 from pynn.nn.parameter import Parameter
@@ -71,14 +71,14 @@ class CompiledStep:
             last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(
                 f"the loss is {value} at step {self.steps + 1} (learning rate "
-                f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this step. "
-                "A smaller learning rate, or clip_norm= in the optimiser, may help"
+                f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this "
+                "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
         trained = {
             id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
         }
 
-        def wanted(variable: Variable) -> bool:
+        def wanted(variable: Stored) -> bool:
             return (
                 isinstance(variable, Parameter)
                 and variable.requires_grad
@@ -93,7 +93,7 @@ class CompiledStep:
         self.output, self.last_finite_loss = tape.output, value
         return value
 
-    def _take(self, gradients: list[tuple[Variable, Array]]) -> None:
+    def _take(self, gradients: list[tuple[Stored, Array]]) -> None:
         """Add the gradients of one batch up and, when enough batches have come, update."""
         if self._accumulated == 0:
             self.optimizer.zero_grad()

@@ -66,7 +66,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(case, dtype):
 
 
 def _layouts(array):
-    """The same values behind unusual memory: reversed strides, Fortran order, misaligned, read-only."""
+    """The same values behind unusual memory: reversed, Fortran order, misaligned, read-only."""
     yield "reversed", np.ascontiguousarray(array[::-1])[::-1] if array.ndim else array
     yield "fortran", np.asfortranarray(array)
     every_second = (
@@ -199,7 +199,7 @@ def test_infinities_and_nan_come_out_alike(name, dtype):
 
 
 def test_operators_on_parameters_need_a_forward():
-    with pytest.raises(pynn.StateError, match="outside, use their .data"):
+    with pytest.raises(pynn.StateError, match="compute only inside forward"):
         ops.relu(Parameter(np.ones(3)))
 
 

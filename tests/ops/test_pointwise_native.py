@@ -19,7 +19,7 @@ def normal(*shape, dtype=np.float64, seed=0):
 
 
 def assert_near(got, expected, terms=1, scale=1.0):
-    """Within the rounding of `terms` operations on values of size `scale`, some of them by exp or log."""
+    """Within the rounding of `terms` operations on values of size `scale`, exp and log included."""
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.shape == expected.shape
     bound = 8 * np.finfo(got.dtype).eps * max(terms, 1)
@@ -31,7 +31,7 @@ def torch():
     return pytest.importorskip("torch")
 
 
-# Forward and backward beside PyTorch ------------------------------------------------------------
+# Forward and backward beside PyTorch.
 # name: shapes of the inputs, terms in a sum, forward, backward(dy, *inputs, y), the same in PyTorch
 def drop_last(function):
     """backward(dy, y) as backward(dy, x, y)."""
@@ -158,7 +158,7 @@ def test_like_torch(case, dtype, torch):
             forward(inputs[0].astype(inputs[0].dtype.newbyteorder()), *inputs[1:])
 
 
-# Losses ------------------------------------------------------------------------------------------------
+# Losses.
 LOSSES = {
     "plain": ((37, 10), {}),
     "one_row": ((1, 3), {}),
@@ -315,7 +315,7 @@ def run(program, **environment):
     return result.stdout.strip()
 
 
-# Random numbers -----------------------------------------------------------------------------------------
+# Random numbers.
 def philox(key, counter):
     """Philox4x32-10 of one counter, step by step."""
     k0, k1, (c0, c1, c2, c3) = key % 2**32, key >> 32, counter
@@ -327,7 +327,7 @@ def philox(key, counter):
 
 
 def test_philox_known_answers():
-    """kat_vectors of Random123; the core's last counter word is an index // 4, so never large here."""
+    """kat_vectors of Random123; the core's last counter word is an index // 4, never large."""
     vast = 2**32 - 1
     pi = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
     for key, counter, words in [
@@ -378,7 +378,7 @@ def test_drop_block2d_follows_the_words(shape, p, block):
         np.testing.assert_array_equal(y[sample], x[sample] * mask * scale)
 
 
-# Optimisers ----------------------------------------------------------------------------------------------
+# Optimisers.
 OPTIMISERS = {
     "sgd": ("SGD", {"lr": 0.1}),
     "sgd_decay": ("SGD", {"lr": 0.1, "weight_decay": 0.01}),
@@ -448,7 +448,7 @@ def test_sum_of_squares(dtype):
         )
 
 
-# Threads -------------------------------------------------------------------------------------------------
+# Threads.
 def big_results():
     dtype = np.float32
     x, dy = normal(600, 1000, dtype=dtype), normal(600, 1000, dtype=dtype, seed=1)
@@ -490,7 +490,7 @@ def test_same_bits_on_any_number_of_threads():
         _core.set_num_threads(before)
 
 
-# Shape rules and refusals -------------------------------------------------------------------------------
+# Shape rules and refusals.
 @pytest.mark.parametrize(
     ("got", "expected"),
     [

@@ -1,0 +1,457 @@
+"""Modules: tracing and change, storage, state, containers, summaries, errors that teach."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import nn, ops, optim
+
+RNG = np.random.default_rng(8)
+X = RNG.random((6, 20)).astype("f")
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(20, 20), nn.Linear(20, 3)
+        self.scale = 1.0
+
+    def forward(self, x):
+        return self.b(nn.relu(self.a(x)) * self.scale + x)
+
+
+def by_numpy(model, x, scale=1.0):
+    a, b = model.a, model.b
+    hidden = np.maximum(x @ a.weight.data.T + a.bias.data, 0) * scale + x
+    return hidden @ b.weight.data.T + b.bias.data
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_any_graph():
+    model = Net()
+    close(model(X), by_numpy(model, X))
+    report = pynn.testing.gradcheck(model, RNG.standard_normal((4, 20)))
+    assert {c.name for c in report.comparisons} == {
+        "input 0", "a.weight", "a.bias", "b.weight", "b.bias",
+    }  # fmt: skip
+
+
+def test_branches_on_shapes_and_several_inputs():
+    class Two(nn.Module):
+        def __init__(self):
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x, y):
+            if x.shape[1] == 4:
+                return self.linear(x) - self.linear(y) / 2.0 + (1 - x.dtype.itemsize / 4)
+            return x + y
+
+    model = Two()
+    x, y = RNG.random((3, 4)).astype("f"), RNG.random((3, 4)).astype("f")
+    w, b = model.linear.weight.data, model.linear.bias.data
+    close(model(x, y), (x @ w.T + b) - (y @ w.T + b) / 2)
+    dx, dy = model.backward(np.ones((3, 2)))
+    close(dx, np.ones((3, 2)) @ w)
+    close(dy, np.ones((3, 2)) @ w / -2)
+    close(model(x[:, :3], y[:, :3]), x[:, :3] + y[:, :3])
+    pynn.testing.gradcheck(model, [x, y])
+
+
+def test_branching_on_values_is_refused():
+    class Branch(nn.Module):
+        def forward(self, x):
+            return x if x else x + 1
+
+    with pytest.raises(TypeError, match="not known while forward is traced"):
+        Branch()(X)
+
+
+CHANGES = {
+    "a number": lambda m: setattr(m, "scale", 2.0),
+    "a replaced layer": lambda m: setattr(m, "b", nn.Linear(20, 3)),
+    "a replaced parameter": lambda m: setattr(m.b, "bias", nn.Parameter(np.ones(3, "f"))),
+    "a value": lambda m: m.a.weight.data.__setitem__(..., 0.5),
+    "an assigned value": lambda m: setattr(m.a.weight, "data", np.full((20, 20), 0.25)),
+    "a loaded state": lambda m: m.load_state_dict(Net().state_dict()),
+    "astype": lambda m: m.astype("float64"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_change_after_tracing_takes_effect(change, mode):
+    model = getattr(Net(), mode)()
+    model(X)
+    model(X)
+    change(model)
+    close(model(X), by_numpy(model, X, model.scale))
+
+
+def test_containers_as_attributes_are_watched():
+    class Listed(nn.Module):
+        def __init__(self):
+            self.options = {"factors": [1.0, 2.0]}
+            self.offset = np.ones(20, "f")
+
+        def forward(self, x):
+            for factor in self.options["factors"]:
+                x = x * factor
+            return x + self.offset
+
+    model = Listed()
+    close(model(X), X * 2 + 1)
+    model.options["factors"].append(3.0)
+    close(model(X), X * 6 + 1)
+    model.offset[:] = 5
+    close(model(X), X * 6 + 5)
+
+
+def test_the_mode_of_one_layer_counts():
+    model = nn.Sequential(nn.Linear(20, 20), nn.Dropout(0.5))
+    assert not np.array_equal(model(X), model(X))
+    model[1].eval()
+    np.testing.assert_array_equal(model(X), model(X))
+    model.train()
+    assert not np.array_equal(model(X), model(X))
+
+
+def test_going_back_and_forth_between_modes_does_not_trace_again():
+    traced = []
+
+    class Counted(nn.Module):
+        def forward(self, x):
+            traced.append(self.training)
+            return x * 2.0
+
+    model = Counted()
+    for _ in range(4):
+        model.train()
+        model(X)
+        model.eval()
+        model(X)
+    assert traced == [True, False]
+
+
+def test_the_cache_of_graphs_is_bounded():
+    model = nn.Linear(20, 3)
+    for batch in range(1, 60):
+        model(X[:1].repeat(batch, axis=0))
+    assert len(model._run_traces) <= 16
+
+
+def test_evaluation_runs_in_chunks():
+    model = nn.Sequential(nn.Linear(20, 3), nn.BatchNorm1d(3), nn.Dropout()).eval()
+    x = RNG.random((1000, 20)).astype("f")
+    y = model(x)
+    assert max(shape[0][0] for shape, _ in model._run_traces) <= 256
+    close(y, np.concatenate([model(part) for part in np.split(x, 10)]))
+
+
+def test_a_shared_layer_is_one_parameter_and_its_gradients_add():
+    class Shared(nn.Module):
+        def __init__(self):
+            self.first = nn.Linear(20, 20)
+            self.second = self.first
+
+        def forward(self, x):
+            return self.second(nn.tanh(self.first(x)))
+
+    model = Shared()
+    assert [name for name, _ in model.named_parameters()] == ["first.weight", "first.bias"]
+    pynn.testing.gradcheck(model, X)
+
+
+def test_parameters_lie_in_one_flat_buffer():
+    model = Net()
+    model(X)
+    segments = {p.segment for p in model.parameters()}
+    assert len(segments) == 1
+    flat = segments.pop().data
+    np.testing.assert_array_equal(
+        flat, np.concatenate([p.data.ravel() for p in model.parameters()])
+    )
+    flat[:] = 0
+    assert not model.a.weight.data.any()
+
+
+def test_a_layer_shared_between_models_stays_where_it_is():
+    features = nn.Sequential(nn.Linear(20, 8), nn.ReLU())
+    one = nn.Sequential(features, nn.Linear(8, 2))
+    one(X)
+    view = features[0].weight.data
+    two = nn.Sequential(features, nn.Linear(8, 5))
+    two(X)
+    assert features[0].weight.data is view
+    loss = nn.CrossEntropyLoss()
+    step = pynn.compile(two, loss, optim.SGD(two.parameters(), lr=0.1, momentum=0.9))
+    before = one(X)
+    step(X, np.zeros(6, int))
+    assert not np.array_equal(one(X), before)
+    close(one(X), one[1](np.maximum(X @ view.T + features[0].bias.data, 0)))
+
+
+def test_state_dict_copies_and_loads_in_place():
+    model = Net()
+    state = model.state_dict()
+    assert list(state) == ["a.weight", "a.bias", "b.weight", "b.bias"]
+    view = model.a.weight.data
+    state["a.weight"][:] = 7
+    assert not (view == 7).any()
+    model.load_state_dict(state)
+    assert (view == 7).all()
+
+
+BAD_STATES = {
+    "missing": (lambda s: s.pop("b.bias"), pynn.FormatError, "missing b.bias"),
+    "unknown": (lambda s: s.update(c=np.ones(1)), pynn.FormatError, "unknown c"),
+    "misshaped": (
+        lambda s: s.update({"b.weight": np.ones((20, 3))}), pynn.ShapeError,
+        r"b.weight must have shape \(3, 20\), got \(20, 3\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_STATES)
+def test_states_of_other_models_are_refused(name):
+    change, error, message = BAD_STATES[name]
+    model = Net()
+    state = {key: value + 1 for key, value in model.state_dict().items()}
+    change(state)
+    before = model.state_dict()
+    with pytest.raises(error, match=message):
+        model.load_state_dict(state)
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_lenient_loading_takes_what_fits():
+    model = Net()
+    model.load_state_dict({"a.bias": np.full(20, 4.0), "other": np.ones(2)}, strict=False)
+    assert (model.a.bias.data == 4).all()
+
+
+def test_a_module_in_a_plain_list_is_refused():
+    class Hidden(nn.Module):
+        def __init__(self):
+            self.layers = [nn.Linear(20, 20)]
+
+        def forward(self, x):
+            return self.layers[0](x)
+
+    with pytest.raises(pynn.StateError, match=r"nn\.ModuleList"):
+        Hidden()(X)
+
+
+def test_module_list():
+    class Listed(nn.Module):
+        def __init__(self):
+            self.layers = nn.ModuleList(nn.Linear(20, 20) for _ in range(3))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    model = Listed()
+    assert list(model.state_dict())[:2] == ["layers.0.weight", "layers.0.bias"]
+    pynn.testing.gradcheck(model, X)
+    model.layers[1] = nn.Linear(20, 20, bias=False)
+    assert "layers.1.bias" not in model.state_dict()
+
+
+def test_sequential_is_a_list():
+    model = nn.Sequential(nn.Linear(20, 5), nn.ReLU()).append(nn.Linear(5, 2))
+    assert len(model) == 3
+    assert isinstance(model[-1], nn.Linear)
+    assert isinstance(model[:2], nn.Sequential)
+    close(model[:2](X), np.maximum(X @ model[0].weight.data.T + model[0].bias.data, 0))
+    with pytest.raises(IndexError):
+        model[3]
+    with pytest.raises(TypeError, match="holds modules, got function"):
+        nn.Sequential(ops.relu)
+
+
+def test_errors_name_the_layer():
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(20, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(7, 2)
+    )
+    with pytest.raises(
+        pynn.ShapeError,
+        match=r"0\.0 \(Conv2d\): expected 20 input channels, got 1 "
+        r"\(input shape \(64, 1, 12, 12\)\)",
+    ):
+        model(np.zeros((64, 1, 12, 12)))
+    with pytest.raises(pynn.ShapeError, match=r"2 \(Linear\): expected 7 input features, got 400"):
+        model(np.zeros((64, 20, 12, 12)))
+
+
+def test_one_dtype_for_each_model():
+    model = nn.Sequential(nn.Linear(20, 4), nn.Linear(4, 2, dtype="float64"))
+    with pytest.raises(pynn.DTypeError, match=r"0\.weight is float32 but 1\.weight is float64"):
+        model(X)
+    assert model.astype("float64")(X).dtype == np.float64
+    with pytest.raises(pynn.DTypeError, match="float32 or float64, got int32"):
+        model.astype("int32")
+
+
+def test_forward_must_return_a_symbol():
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return None
+
+    with pytest.raises(TypeError, match="must return one symbol, got NoneType"):
+        Nothing()(X)
+
+
+def test_summary_of_study_five():
+    from pynn.experiments.convnet import network
+
+    text = str(pynn.summary(network(28, 10), (1, 28, 28)))
+    assert "206,500 parameters, 206,500 of them trainable" in text
+    for count in ("520", "9,630", "10,840", "180,500", "5,010"):
+        assert f" {count}\n" in text
+    assert "(360,)" in text
+    model = network(28, 10)
+    model[0].freeze()
+    assert pynn.summary(model, (1, 28, 28)).trainable == 206_500 - 520
+
+
+def test_repr_shows_layers_and_options():
+    text = repr(nn.Sequential(nn.Conv2d(1, 8, 3, padding="same", bias=False), nn.ReLU()))
+    assert text == (
+        "Sequential(\n  (0): Conv2d(1, 8, (3, 3), padding='same', bias=False)\n  (1): ReLU()\n)"
+    )
+
+
+def test_layers_equal_their_operators():
+    x = RNG.standard_normal((3, 4, 9, 8)).astype("f")
+    pairs = [
+        (nn.MaxPool2d(3, stride=2, padding=1), lambda: ops.max_pool2d(x, 3, stride=2, padding=1)),
+        (nn.AvgPool2d(2, ceil_mode=True), lambda: ops.avg_pool2d(x, 2, ceil_mode=True)),
+        (nn.GlobalAvgPool2d(), lambda: x.mean((2, 3), keepdims=True)),
+        (nn.LeakyReLU(0.2), lambda: np.where(x > 0, x, 0.2 * x)),
+        (nn.Tanh(), lambda: np.tanh(x)),
+        (nn.Sigmoid(), lambda: 1 / (1 + np.exp(-x))),
+        (nn.Softmax(axis=-1), lambda: ops.softmax(x, axis=-1)),
+        (nn.LogSoftmax(), lambda: np.log(ops.softmax(x))),
+        (nn.Reshape(2, -1), lambda: x.reshape(3, 2, -1)),
+        (nn.Flatten(2), lambda: x.reshape(3, 4, -1)),
+        (nn.Pad2d((0, 1, 2, 3), value=2.0), lambda: ops.pad2d(x, (0, 1, 2, 3), value=2.0)),
+        (nn.Identity(), lambda: x),
+    ]
+    for layer, expected in pairs:
+        close(layer(x), expected())
+    bias = nn.Bias((4, 9, 8), bias_init=0.5)
+    close(bias(x), x + 0.5)
+
+
+def test_initialisers_by_name_number_and_function():
+    layer = nn.Linear(30, 20, weight_init="glorot_uniform", bias_init=0.25)
+    assert np.abs(layer.weight.data).max() <= np.sqrt(6 / 50)
+    assert (layer.bias.data == 0.25).all()
+    layer = nn.Conv2d(2, 3, 3, weight_init=pynn.init.normal(0, 0.5), bias_init="zeros")
+    assert not layer.bias.data.any()
+    with pytest.raises(ValueError, match="glorot_uniform"):
+        nn.Linear(2, 2, weight_init="xavier")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear(0, 3), lambda: nn.Conv2d(3, 4, 3, groups=2), lambda: nn.Dropout(1.5),
+        lambda: nn.Conv2d(1, 1, (1, 2, 3)), lambda: nn.DropBlock2d(0.1, 0),
+        lambda: nn.BatchNorm2d(0), lambda: nn.CrossEntropyLoss(reduction="none"),
+    ],
+)  # fmt: skip
+def test_layers_refuse_senseless_options(make):
+    with pytest.raises(ValueError, match="must be|has reduction"):
+        make()
+
+
+def test_seeded_models_are_equal():
+    pynn.manual_seed(4)
+    first = Net().state_dict()
+    pynn.manual_seed(4)
+    second = Net().state_dict()
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    rng = np.random.default_rng(0)
+    assert not np.array_equal(
+        nn.Linear(3, 3, rng=rng).weight.data, nn.Linear(3, 3, rng=rng).weight.data
+    )
+
+
+def test_deepcopy_is_independent():
+    model = Net()
+    model(X)
+    other = copy.deepcopy(model)
+    other.a.weight.data[...] = 0
+    assert model.a.weight.data.any()
+    close(other(X), by_numpy(other, X))
+
+
+def test_a_python_operator_is_like_any_other():
+    def shape(x):
+        return (x[0], 2 * x[1])
+
+    ops.register(
+        "doubled", lambda x, factor=1.0: np.concatenate([x, factor * x], axis=1),
+        lambda dy, x, factor=1.0: dy[:, : x.shape[1]] + factor * dy[:, x.shape[1] :],
+        shape=lambda x, factor=1.0: shape(x),
+    )  # fmt: skip
+    try:
+        model = nn.Sequential(nn.Linear(20, 4), Doubled(), nn.Linear(8, 2))
+        pynn.testing.gradcheck(model, X)
+        close(ops.doubled(X, factor=2.0), np.concatenate([X, 2 * X], axis=1))
+        with pytest.raises(ValueError, match="registered already"):
+            ops.register("doubled", lambda x: x, lambda dy, x: dy)
+        with pytest.raises(ValueError, match="registered already"):
+            ops.register("relu", lambda x: x, lambda dy, x: dy)
+    finally:
+        ops.unregister("doubled")
+    with pytest.raises(AttributeError, match="no operator 'doubled'"):
+        ops.doubled  # noqa: B018
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return ops.doubled(x, factor=3.0)
+
+
+def test_a_python_operator_that_lies_about_its_shape_is_caught():
+    ops.register("liar", lambda x: x[:, :1], lambda dy, x: dy)
+    try:
+
+        class Lying(nn.Module):
+            def forward(self, x):
+                return ops.liar(x)
+
+        with pytest.raises(ValueError, match=r"'liar' has shape \(6, 1\), expected \(6, 20\)"):
+            Lying()(X)
+    finally:
+        ops.unregister("liar")
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    ops.register("wrong", lambda x: x * x, lambda dy, x: dy * x)
+    try:
+        with pytest.raises(AssertionError, match="input 0: relative error 5"):
+            pynn.testing.gradcheck(ops.wrong, X)
+    finally:
+        ops.unregister("wrong")
+
+
+def test_mixed_up_losses():
+    with pytest.raises(pynn.StateError, match="needs a call first"):
+        nn.MSELoss().backward()
+
+    class Loss(nn.Module):
+        def forward(self, x):
+            return ops.mse_loss(x, x)
+
+    with pytest.raises(TypeError, match="not part of forward"):
+        Loss()(X)
