@@ -15,15 +15,17 @@ constexpr std::int64_t kBlockRows = 256;
 // Between two rows of a block: not a power of 2, whose rows would all compete for the same few
 // lines of the cache.
 constexpr std::int64_t kRowStride = kBlockColumns + 16;
+constexpr std::int64_t kUnits =
+    8;  // that a batch is cut into, if there are samples enough, for the threads
 constexpr std::int64_t kMaxShards = 16;
 constexpr std::int64_t kShardElements =
     1 << 22;  // of all the shards together, if there is more than one
 constexpr std::int64_t kGatherElements =
     1 << 18;  // of dy or y, where a block has more than one sample
 
-std::int64_t at_least_one(std::int64_t value) { return value > 1 ? value : 1; }
-std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+PYNN_INLINE std::int64_t at_least_one(std::int64_t value) { return value > 1 ? value : 1; }
+PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+PYNN_INLINE std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // The sizes that follow from a shape, for one group.
 struct Sizes {
@@ -38,7 +40,7 @@ struct Sizes {
     std::int64_t samples = at_least_one(kBlockColumns / at_least_one(positions));
     samples = smaller(samples, at_least_one(kGatherElements / at_least_one(outputs * positions)));
     shard_block = samples;
-    block = smaller(samples, at_least_one(s.N * s.groups / 16));
+    block = smaller(samples, at_least_one(s.N * s.groups / kUnits));
     sample_blocks = ceil_divide(s.N, block);
     position_blocks = at_least_one(ceil_divide(positions, kBlockColumns));
     channel_chunk = at_least_one(kBlockRows / kernel);
@@ -69,87 +71,128 @@ Columns columns_of(const Sizes& z, std::int64_t first_sample, std::int64_t sampl
   return {first_sample, samples, first, smaller(z.positions - first, kBlockColumns)};
 }
 
-struct Tap {  // one row of the column matrix
-  std::int64_t channel, kh, kw;
+// One row of the column matrix: positions ow_begin ... ow_end of a row of the output see pixels
+// inside the image's row.
+struct Tap {
+  std::int64_t channel, kh, kw, ow_begin, ow_end;
 };
 
-Tap tap_of(const Window& w, std::int64_t row) {
-  const std::int64_t kernel = w.KH * w.KW;
-  return {row / kernel, row % kernel / w.KW, row % w.KW};
+PYNN_INLINE void set_columns(const Window& w, Tap& tap) {
+  const std::int64_t first = tap.kw * w.dilation_w - w.left;  // the pixel that ow = 0 sees
+  const std::int64_t stride = w.stride_w;
+  const std::int64_t before = first < 0 ? -first : 0, until = first < w.W ? w.W - first : 0;
+  tap.ow_begin = smaller(w.OW, stride == 1 ? before : ceil_divide(before, stride));
+  tap.ow_end = smaller(w.OW, stride == 1 ? until : ceil_divide(until, stride));
+  if (tap.ow_end < tap.ow_begin) tap.ow_end = tap.ow_begin;
 }
 
-// Calls visit(oh, ow, count, offset) for each run of positions in one row of the output.
+PYNN_INLINE Tap tap_of(const Window& w, std::int64_t row) {
+  const std::int64_t kernel = w.KH * w.KW;
+  Tap tap{row / kernel, row % kernel / w.KW, row % w.KW, 0, 0};
+  set_columns(w, tap);
+  return tap;
+}
+
+// The tap of the next row.
+PYNN_INLINE void advance(const Window& w, Tap& tap) {
+  if (++tap.kw == w.KW) {
+    tap.kw = 0;
+    if (++tap.kh == w.KH) {
+      tap.kh = 0;
+      ++tap.channel;
+    }
+  }
+  set_columns(w, tap);
+}
+
+// Calls visit(ow, count, offset, pixels) for each run of positions in one row of the output: ow ...
+// ow + count, which lie at `offset` in the line; `pixels` is where the row of the image begins that
+// they see, or -1 where that is padding.
 template <typename Visit>
-PYNN_INLINE void each_run(const Window& w, const Columns& c, const Visit& visit) {
-  std::int64_t oh = c.first_position / at_least_one(w.OW),
-               ow = c.first_position % at_least_one(w.OW);
-  for (std::int64_t offset = 0; offset < c.positions;) {
+PYNN_INLINE void each_run(const Window& w, const Columns& c, const Tap& tap, const Visit& visit) {
+  std::int64_t oh = 0, ow = 0;
+  if (c.first_position > 0) oh = c.first_position / w.OW, ow = c.first_position % w.OW;
+  std::int64_t h = oh * w.stride_h - w.top + tap.kh * w.dilation_h;
+  for (std::int64_t offset = 0; offset < c.positions; h += w.stride_h) {
     const std::int64_t count = smaller(w.OW - ow, c.positions - offset);
-    visit(oh, ow, count, offset);
+    visit(ow, count, offset, h >= 0 && h < w.H ? h * w.W : -1);
     offset += count;
     ow = 0;
-    ++oh;
   }
 }
 
-// The part begin ... end of a run whose pixels lie inside the image's row.
-PYNN_INLINE void inside(const Window& w, std::int64_t kw, std::int64_t ow, std::int64_t count,
-                        std::int64_t& begin, std::int64_t& end) {
-  const std::int64_t first =
-      ow * w.stride_w - w.left + kw * w.dilation_w;  // pixel of the run's start
-  begin = first >= 0 ? 0 : smaller(count, ceil_divide(-first, w.stride_w));
-  end = first >= w.W ? 0 : smaller(count, ceil_divide(w.W - first, w.stride_w));
-  if (end < begin) end = begin;
+PYNN_INLINE std::int64_t clamp(std::int64_t value, std::int64_t low, std::int64_t high) {
+  return value < low ? low : value > high ? high : value;
 }
 
-// One row of the column matrix for one sample: image (H, W) -> line (c.positions,).
+// One row of the column matrix for one sample: image (H, W) -> line (c.positions,). Whole vectors
+// are written, up to 15 elements beyond the end of each run: the next run, or the gap between two
+// rows of the matrix, takes them. x_end is where reading must stop.
 template <typename T>
-void gather_line(const Window& w, const Columns& c, const Tap& tap, const T* image, T* line) {
-  each_run(w, c, [&](std::int64_t oh, std::int64_t ow, std::int64_t count, std::int64_t offset) {
-    T* to = line + offset;
-    const std::int64_t h = oh * w.stride_h - w.top + tap.kh * w.dilation_h;
-    std::int64_t begin = count, end = count;
-    if (h >= 0 && h < w.H) inside(w, tap.kw, ow, count, begin, end);
-    for (std::int64_t i = 0; i < begin; ++i) to[i] = T(0);
-    if (begin < end) {
-      const T* from = image + h * w.W + (ow + begin) * w.stride_w - w.left + tap.kw * w.dilation_w;
-      if (w.stride_w == 1)
-        copy_run(end - begin, from, to + begin);
-      else
-        for (std::int64_t i = 0; i < end - begin; ++i) to[begin + i] = from[i * w.stride_w];
-    }
-    for (std::int64_t i = end; i < count; ++i) to[i] = T(0);
-  });
+PYNN_INLINE void gather_line(const Window& w, const Columns& c, const Tap& tap, const T* image,
+                             const T* x_end, T* line) {
+  constexpr int lanes = kLanes<T>;
+  const std::int64_t shift = tap.kw * w.dilation_w - w.left;
+  each_run(w, c, tap,
+           [&](std::int64_t ow, std::int64_t count, std::int64_t offset, std::int64_t pixels) {
+             T* const to = line + offset;
+             const std::int64_t begin = pixels < 0 ? count : clamp(tap.ow_begin - ow, 0, count);
+             const std::int64_t end = pixels < 0 ? count : clamp(tap.ow_end - ow, begin, count);
+             for (std::int64_t i = 0; i < begin; i += lanes) store<T>(to + i, Vector<T>{});
+             if (begin < end) {
+               const T* const from = image + pixels + (ow + begin) * w.stride_w + shift;
+               if (w.stride_w != 1)
+                 for (std::int64_t i = 0; i < end - begin; ++i)
+                   to[begin + i] = from[i * w.stride_w];
+               else if (x_end - from < end - begin + lanes)
+                 copy_run(end - begin, from, to + begin);
+               else
+                 for (std::int64_t i = 0; i < end - begin; i += lanes)
+                   store<T>(to + begin + i, load(from + i));
+             }
+             for (std::int64_t i = end; i < count; i += lanes) store<T>(to + i, Vector<T>{});
+           });
 }
 
 // The reverse: adds a line to the pixels it came from.
 template <typename T>
-void scatter_line(const Window& w, const Columns& c, const Tap& tap, const T* line, T* image) {
-  each_run(w, c, [&](std::int64_t oh, std::int64_t ow, std::int64_t count, std::int64_t offset) {
-    const std::int64_t h = oh * w.stride_h - w.top + tap.kh * w.dilation_h;
-    if (h < 0 || h >= w.H) return;
-    std::int64_t begin, end;
-    inside(w, tap.kw, ow, count, begin, end);
-    if (begin >= end) return;
-    const T* from = line + offset + begin;
-    T* to = image + h * w.W + (ow + begin) * w.stride_w - w.left + tap.kw * w.dilation_w;
-    if (w.stride_w == 1)
-      for (std::int64_t i = 0; i < end - begin; ++i) to[i] += from[i];
-    else
-      for (std::int64_t i = 0; i < end - begin; ++i) to[i * w.stride_w] += from[i];
-  });
+PYNN_INLINE void scatter_line(const Window& w, const Columns& c, const Tap& tap, const T* line,
+                              T* image) {
+  constexpr int lanes = kLanes<T>;
+  const std::int64_t shift = tap.kw * w.dilation_w - w.left;
+  const T* const image_end = image + w.H * w.W;
+  each_run(w, c, tap,
+           [&](std::int64_t ow, std::int64_t count, std::int64_t offset, std::int64_t pixels) {
+             if (pixels < 0) return;
+             const std::int64_t begin = clamp(tap.ow_begin - ow, 0, count);
+             const std::int64_t end = clamp(tap.ow_end - ow, begin, count);
+             const T* const from = line + offset + begin;
+             T* const to = image + pixels + (ow + begin) * w.stride_w + shift;
+             const std::int64_t size = end - begin;
+             std::int64_t i = 0;
+             if (w.stride_w == 1) {
+               for (; i + lanes <= size; i += lanes)
+                 store<T>(to + i, load(to + i) + load(from + i));
+               if (i < size && image_end - (to + i) >= lanes) {
+                 const Vector<T> old = load(to + i);
+                 store<T>(to + i, first_lanes<T>(size - i, old + load(from + i), old));
+                 i = size;
+               }
+             }
+             for (; i < size; ++i) to[i * w.stride_w] += from[i];
+           });
 }
 
 // Rows first ... first + count of the column matrix of group g -> matrix (count, kRowStride).
 template <typename T>
 void gather_rows(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
                  std::int64_t first, std::int64_t count, const T* x, T* matrix) {
-  for (std::int64_t row = 0; row < count; ++row) {
-    const Tap tap = tap_of(s.window, first + row);
+  Tap tap = tap_of(s.window, first);
+  for (std::int64_t row = 0; row < count; ++row, advance(s.window, tap)) {
     for (std::int64_t n = 0; n < c.samples; ++n)
       gather_line(s.window, c, tap,
                   x + ((c.first_sample + n) * s.C + g * z.channels + tap.channel) * z.pixels,
-                  matrix + row * kRowStride + n * c.positions);
+                  x + s.N * s.C * z.pixels, matrix + row * kRowStride + n * c.positions);
   }
 }
 
@@ -277,8 +320,8 @@ void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, 
         product.c_row = whole ? z.pixels : kRowStride;
         gemm(product, parts.product);
         if (whole) continue;
-        for (std::int64_t i = 0; i < product.M; ++i) {
-          const Tap tap = tap_of(s.window, row + i);
+        Tap tap = tap_of(s.window, row);
+        for (std::int64_t i = 0; i < product.M; ++i, advance(s.window, tap)) {
           for (std::int64_t n = 0; n < samples; ++n)
             scatter_line(s.window, c, tap, parts.matrix + i * kRowStride + n * c.positions,
                          dx_group + (n * s.C + tap.channel) * z.pixels);

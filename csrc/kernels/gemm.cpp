@@ -162,7 +162,7 @@ void multiply(const Gemm<T>& g, T* scratch) {
           if (valid < width) {
             target = edge;
             target_row = width;
-            for (std::int64_t i = 0; i < rows * width; ++i) edge[i] = T(0);
+            for (std::int64_t i = 0; i < rows * width; i += lanes) store<T>(edge + i, Vector<T>{});
           }
           if (k == 0 && !g.accumulate)
             start_tile(g, row, column + j, rows, valid, target, target_row);

@@ -143,5 +143,15 @@ PYNN_INLINE void copy_run(std::int64_t count, const T* from, T* to) {
   store<T>(to + count - lanes, load(from + count - lanes));
 }
 
+// The first `count` lanes of a, and the others of b.
+template <typename T>
+PYNN_INLINE Vector<T> first_lanes(std::int64_t count, typename VectorType<T>::type a,
+                                  typename VectorType<T>::type b) {
+  Vector<T> lane;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = static_cast<T>(i);
+  return lane < broadcast(static_cast<T>(count)) ? a : b;
+}
+
 }  // namespace
 }  // namespace pynn::PYNN_ISA

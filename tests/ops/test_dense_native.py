@@ -26,7 +26,7 @@ def draw(shape, dtype, seed=0):
 
 
 def close(got, expected, terms, what=""):
-    """Each of `terms` additions of values below about 1 may round by an eps, ours and theirs."""
+    """Each of `terms` additions of values below about 1 may round by one eps, here and there."""
     assert got.shape == expected.shape, what
     assert got.dtype == expected.dtype, what
     eps = np.finfo(got.dtype).eps

@@ -103,7 +103,11 @@ CASES = {
             ("empty", (0, 4), 1),
         ]
     },
-    **{f"{op}_{k}": binary(op, *shapes) for op in ("add", "mul") for k, shapes in BROADCASTS.items()},
+    **{
+        f"{op}_{k}": binary(op, *shapes)
+        for op in ("add", "mul")
+        for k, shapes in BROADCASTS.items()
+    },
     **{
         f"batch_norm_{case}": (
             (shape, (shape[1],), (shape[1],)), np.prod(shape),
