@@ -8,43 +8,69 @@
 namespace pynn::PYNN_ISA {
 namespace {
 
-constexpr std::int64_t kChannels = 64;  // channels side by side, where inner is 1
+constexpr std::int64_t kChannels = 64;  // channels handled together
+constexpr std::int64_t kNarrow =
+    16;  // up to this inner size all the values of those channels are summed side by side
 
-// Sets sums[c - first] to the sum over n and i of value(the index of (n, c, i), c), for the
-// channels first ... last, at most kChannels of them.
-template <typename Value>
+// A number for each of a block's channels. Where channels are narrow it is repeated `inner` times,
+// so that one loop can run over all the values of the block in a sample: `slot` is the place of a
+// value's number.
+template <typename T>
+struct PerChannel {
+  T value[kChannels * kNarrow];
+  void set(const BatchNormShape& s, std::int64_t channel, T number) {
+    const std::int64_t copies = s.inner <= kNarrow ? s.inner : 1;
+    for (std::int64_t i = 0; i < copies; ++i) value[channel * copies + i] = number;
+  }
+  T operator[](std::int64_t slot) const { return value[slot]; }
+};
+
+// Adds up each value(index, slot) over n and i: sums[k][c - first] for the k-th value, of the
+// channels first ... last.
+template <typename... Values>
 inline void channel_sums(const BatchNormShape& s, std::int64_t first, std::int64_t last,
-                         const Value& value, double* sums) {
-  if (s.inner == 1) {
-    double local[kChannels] = {};
-    for (std::int64_t n = 0; n < s.N; ++n)
-      for (std::int64_t c = first; c < last; ++c) local[c - first] += value(n * s.C + c, c);
-    for (std::int64_t c = first; c < last; ++c) sums[c - first] = local[c - first];
+                         double (*sums)[kChannels], const Values&... values) {
+  constexpr int kValues = sizeof...(Values);
+  if (s.inner <= kNarrow) {
+    const std::int64_t width = (last - first) * s.inner;
+    double slots[kValues][kChannels * kNarrow] = {};
+    for (std::int64_t n = 0; n < s.N; ++n) {
+      const std::int64_t row = (n * s.C + first) * s.inner;
+      for (std::int64_t slot = 0; slot < width; ++slot) {
+        int k = 0;
+        ((slots[k++][slot] += values(row + slot, slot)), ...);
+      }
+    }
+    for (int k = 0; k < kValues; ++k)
+      for (std::int64_t slot = 0; slot < width; ++slot) {
+        double& channel = sums[k][slot / s.inner];
+        channel = slot % s.inner ? channel + slots[k][slot] : slots[k][slot];
+      }
     return;
   }
   for (std::int64_t c = first; c < last; ++c) {
-    double lanes[kLanes] = {};
+    double lanes[kValues][kLanes] = {};
     for (std::int64_t n = 0; n < s.N; ++n) {
-      const std::int64_t row = (n * s.C + c) * s.inner;
-      accumulate(lanes, s.inner, [&](std::int64_t i) { return value(row + i, c); });
+      const std::int64_t row = (n * s.C + c) * s.inner, slot = c - first;
+      int k = 0;
+      (accumulate(lanes[k++], s.inner, [&](std::int64_t i) { return values(row + i, slot); }), ...);
     }
-    sums[c - first] = total(lanes);
+    for (int k = 0; k < kValues; ++k) sums[k][c - first] = total(lanes[k]);
   }
 }
 
-// Calls value(index of (n, c, i), c) for all n and i of the channels first ... last.
+// Calls value(index, slot) for all the values of the channels first ... last.
 template <typename Value>
 inline void for_each_value(const BatchNormShape& s, std::int64_t first, std::int64_t last,
                            const Value& value) {
   for (std::int64_t n = 0; n < s.N; ++n) {
-    if (s.inner == 1) {
-      for (std::int64_t c = first; c < last; ++c) value(n * s.C + c, c);
+    const std::int64_t row = (n * s.C + first) * s.inner;
+    if (s.inner <= kNarrow) {
+      for (std::int64_t slot = 0; slot < (last - first) * s.inner; ++slot) value(row + slot, slot);
       continue;
     }
-    for (std::int64_t c = first; c < last; ++c) {
-      const std::int64_t row = (n * s.C + c) * s.inner;
-      for (std::int64_t i = 0; i < s.inner; ++i) value(row + i, c);
-    }
+    for (std::int64_t slot = 0; slot < last - first; ++slot)
+      for (std::int64_t i = 0; i < s.inner; ++i) value(row + slot * s.inner + i, slot);
   }
 }
 
@@ -58,21 +84,20 @@ void statistics(const BatchNormShape& s, std::int64_t begin, std::int64_t end, c
   const auto count = static_cast<double>(s.count());
   for (std::int64_t first = begin; first < end; first += kChannels) {
     const std::int64_t last = minimum(first + kChannels, end);
-    double centre[kChannels], squares[kChannels];
-    channel_sums(
-        s, first, last, [=](std::int64_t index, std::int64_t) { return double(x[index]); }, centre);
-    for (std::int64_t c = first; c < last; ++c) centre[c - first] /= count;
-    channel_sums(
-        s, first, last,
-        [=, &centre](std::int64_t index, std::int64_t c) {
-          const double difference = double(x[index]) - centre[c - first];
-          return difference * difference;
-        },
-        squares);
+    double sums[1][kChannels];
+    PerChannel<double> centre;
+    channel_sums(s, first, last, sums,
+                 [=](std::int64_t index, std::int64_t) { return double(x[index]); });
     for (std::int64_t c = first; c < last; ++c) {
-      mean[c] = static_cast<T>(centre[c - first]);
-      var[c] = static_cast<T>(squares[c - first] / count);
+      const double number = sums[0][c - first] / count;
+      centre.set(s, c - first, number);
+      mean[c] = static_cast<T>(number);
     }
+    channel_sums(s, first, last, sums, [x, &centre](std::int64_t index, std::int64_t slot) {
+      const double difference = double(x[index]) - centre[slot];
+      return difference * difference;
+    });
+    for (std::int64_t c = first; c < last; ++c) var[c] = static_cast<T>(sums[0][c - first] / count);
   }
 }
 
@@ -81,15 +106,15 @@ void forward(const BatchNormShape& s, std::int64_t begin, std::int64_t end, cons
              const T* mean, const T* var, const T* weight, const T* bias, double eps, T* y) {
   for (std::int64_t first = begin; first < end; first += kChannels) {
     const std::int64_t last = minimum(first + kChannels, end);
-    T centre[kChannels], scale[kChannels], shift[kChannels];
+    PerChannel<T> centre, scale, shift;
     for (std::int64_t c = first; c < last; ++c) {
-      centre[c - first] = mean[c];
-      scale[c - first] =
-          static_cast<T>(inverse_deviation(var[c], eps) * (weight ? double(weight[c]) : 1.0));
-      shift[c - first] = bias ? bias[c] : T(0);
+      const double factor = inverse_deviation(var[c], eps) * (weight ? double(weight[c]) : 1.0);
+      centre.set(s, c - first, mean[c]);
+      scale.set(s, c - first, static_cast<T>(factor));
+      shift.set(s, c - first, bias ? bias[c] : T(0));
     }
-    for_each_value(s, first, last, [&](std::int64_t index, std::int64_t c) {
-      y[index] = (x[index] - centre[c - first]) * scale[c - first] + shift[c - first];
+    for_each_value(s, first, last, [&](std::int64_t index, std::int64_t slot) {
+      y[index] = (x[index] - centre[slot]) * scale[slot] + shift[slot];
     });
   }
 }
@@ -104,37 +129,31 @@ void backward(const BatchNormShape& s, std::int64_t begin, std::int64_t end, con
   const double count = s.count() ? static_cast<double>(s.count()) : 1.0;
   for (std::int64_t first = begin; first < end; first += kChannels) {
     const std::int64_t last = minimum(first + kChannels, end);
-    double sums[kChannels] = {}, products[kChannels] = {};
-    T centre[kChannels];
-    for (std::int64_t c = first; c < last; ++c) centre[c - first] = mean[c];
-    if (dbias || (dx && training))
+    PerChannel<T> centre, scale, offset, slope;
+    for (std::int64_t c = first; c < last; ++c) centre.set(s, c - first, mean[c]);
+    double sums[2][kChannels] = {};
+    if (dweight || dbias || (dx && training))
       channel_sums(
-          s, first, last, [=](std::int64_t index, std::int64_t) { return double(dy[index]); },
-          sums);
-    if (dweight || (dx && training))
-      channel_sums(
-          s, first, last,
-          [=, &centre](std::int64_t index, std::int64_t c) {
-            return double(dy[index]) * double(x[index] - centre[c - first]);
-          },
-          products);
-    T scale[kChannels], offset[kChannels], slope[kChannels];
+          s, first, last, sums, [=](std::int64_t index, std::int64_t) { return double(dy[index]); },
+          [dy, x, &centre](std::int64_t index, std::int64_t slot) {
+            return double(dy[index]) * double(x[index] - centre[slot]);
+          });
     for (std::int64_t c = first; c < last; ++c) {
-      const double inverse = inverse_deviation(var[c], eps);
-      if (dbias) dbias[c] = static_cast<T>(sums[c - first]);
-      if (dweight) dweight[c] = static_cast<T>(products[c - first] * inverse);
-      scale[c - first] = static_cast<T>(inverse * (weight ? double(weight[c]) : 1.0));
-      offset[c - first] = static_cast<T>(sums[c - first] / count);
-      slope[c - first] = static_cast<T>(products[c - first] * inverse * inverse / count);
+      const double inverse = inverse_deviation(var[c], eps), products = sums[1][c - first];
+      if (dbias) dbias[c] = static_cast<T>(sums[0][c - first]);
+      if (dweight) dweight[c] = static_cast<T>(products * inverse);
+      scale.set(s, c - first, static_cast<T>(inverse * (weight ? double(weight[c]) : 1.0)));
+      offset.set(s, c - first, static_cast<T>(sums[0][c - first] / count));
+      slope.set(s, c - first, static_cast<T>(products * inverse * inverse / count));
     }
     if (dx && training)
-      for_each_value(s, first, last, [&](std::int64_t index, std::int64_t c) {
-        const std::int64_t k = c - first;
-        dx[index] = scale[k] * (dy[index] - offset[k] - (x[index] - centre[k]) * slope[k]);
+      for_each_value(s, first, last, [&](std::int64_t index, std::int64_t slot) {
+        dx[index] =
+            scale[slot] * (dy[index] - offset[slot] - (x[index] - centre[slot]) * slope[slot]);
       });
     else if (dx)
-      for_each_value(s, first, last, [&](std::int64_t index, std::int64_t c) {
-        dx[index] = scale[c - first] * dy[index];
+      for_each_value(s, first, last, [&](std::int64_t index, std::int64_t slot) {
+        dx[index] = scale[slot] * dy[index];
       });
   }
 }

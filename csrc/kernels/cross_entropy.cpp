@@ -7,11 +7,14 @@
 #include "kernels/cross_entropy.h"
 
 #include "simd/math.h"
+#include "simd/reduce.h"
 
 namespace pynn::PYNN_ISA {
 namespace {
 
-constexpr int kLanes = CrossEntropyTask<float>::kLanes;
+static_assert(kLanes == CrossEntropyTask<float>::kLanes, "a bundle has one position for each lane");
+constexpr std::int64_t kLong =
+    64;  // contiguous classes from here on fill the vectors by themselves
 constexpr std::int64_t kTile = 16;  // classes transposed at a time
 constexpr std::int64_t kPartial =
     64;  // exponentials added before they join the sum: it stays accurate for many classes
@@ -20,8 +23,14 @@ constexpr std::int64_t kPartial =
 template <typename T>
 void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, const T* x, T* tile) {
   if (inner != 1) {
+    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
     for (std::int64_t j = 0; j < C; ++j)
-      for (int lane = 0; lane < kLanes; ++lane) tile[j * kLanes + lane] = x[base[lane] + j * inner];
+      if (adjacent)
+        for (int lane = 0; lane < kLanes; ++lane)
+          tile[j * kLanes + lane] = x[base[0] + lane + j * inner];
+      else
+        for (int lane = 0; lane < kLanes; ++lane)
+          tile[j * kLanes + lane] = x[base[lane] + j * inner];
     return;
   }
   for (std::int64_t first = 0; first < C; first += kTile) {
@@ -36,8 +45,14 @@ template <typename T>
 void scatter(std::int64_t C, std::int64_t inner, const std::int64_t* base, int count, const T* tile,
              T* x) {
   if (inner != 1) {
+    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
     for (std::int64_t j = 0; j < C; ++j)
-      for (int lane = 0; lane < count; ++lane) x[base[lane] + j * inner] = tile[j * kLanes + lane];
+      if (adjacent)
+        for (int lane = 0; lane < kLanes; ++lane)
+          x[base[0] + lane + j * inner] = tile[j * kLanes + lane];
+      else
+        for (int lane = 0; lane < count; ++lane)
+          x[base[lane] + j * inner] = tile[j * kLanes + lane];
     return;
   }
   for (std::int64_t first = 0; first < C; first += kTile) {
@@ -108,7 +123,7 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
     T partial[kLanes] = {};
     for (std::int64_t j = begin; j < end; ++j)
       for (int lane = 0; lane < kLanes; ++lane) {
-        const T e = exponential(tile[j * kLanes + lane]);
+        const T e = exponential_of_nonpositive(tile[j * kLanes + lane]);
         tile[j * kLanes + lane] = e;
         partial[lane] += e;
       }
@@ -144,8 +159,54 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   scatter(C, task.inner, base, count, tile, task.gradient);
 }
 
+// One position whose classes are contiguous.
+template <typename T>
+void row(const CrossEntropyTask<T>& task, std::int64_t position) {
+  const std::int64_t C = task.C, label = task.labels ? task.labels[position] : -1;
+  const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
+  const T *x = task.logits + position * C, *weight = task.weight;
+  const T* probabilities = task.probabilities ? task.probabilities + position * C : nullptr;
+  T* gradient = task.gradient ? task.gradient + position * C : nullptr;
+  if (task.labels && label == task.ignored_label) {
+    task.loss[position] = T(0);
+    for (std::int64_t j = 0; gradient && j < C; ++j) gradient[j] = T(0);
+    return;
+  }
+  const T largest = maximum(C, x);
+  const auto target = [=](std::int64_t j) {
+    return ((probabilities ? probabilities[j] * sharp : T(0)) + uniform) *
+           (weight ? weight[j] : T(1));
+  };
+  T mass = 0, product = 0;
+  if (probabilities || task.smoothing > T(0)) {
+    mass = sum<T>(C, target);
+    product = sum<T>(C, [=](std::int64_t j) { return target(j) * (x[j] - largest); });
+  }
+  const T label_mass = probabilities ? T(0) : weight ? weight[label] * sharp : sharp;
+  if (!probabilities) {
+    mass += label_mass;
+    product += label_mass * (x[label] - largest);
+  }
+  const auto e = [=](std::int64_t j) { return exponential_of_nonpositive(x[j] - largest); };
+  const T total =
+      gradient ? sum<T>(C, [=](std::int64_t j) { return gradient[j] = e(j); }) : sum<T>(C, e);
+  task.loss[position] = mass * natural_log(total) - product;
+  if (!gradient) return;
+  const T gradient_scale = task.gradient_scale, scale = gradient_scale * mass / total;
+  if (probabilities || task.smoothing > T(0))
+    for (std::int64_t j = 0; j < C; ++j)
+      gradient[j] = gradient[j] * scale - gradient_scale * target(j);
+  else
+    for (std::int64_t j = 0; j < C; ++j) gradient[j] *= scale;
+  if (!probabilities) gradient[label] -= gradient_scale * label_mass;
+}
+
 template <typename T>
 void run(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, T* workspace) {
+  if (task.inner == 1 && task.C >= kLong) {
+    for (std::int64_t position = begin; position < end; ++position) row(task, position);
+    return;
+  }
   for (std::int64_t first = begin; first < end; first += kLanes)
     bundle(task, first, static_cast<int>(end - first < kLanes ? end - first : kLanes), workspace);
 }

@@ -10,22 +10,23 @@ template <typename T>
 void forward(const SoftmaxShape& s, std::int64_t begin, std::int64_t end, const T* x, T* y) {
   for_each_line(
       s, begin, end,
+      [&](std::int64_t offset) {
+        const T *x_r = x + offset, largest = maximum(s.axis, x_r);
+        T* y_r = y + offset;
+        const T log_sum = natural_log(sum<T>(
+            s.axis, [=](std::int64_t j) { return exponential_of_nonpositive(x_r[j] - largest); }));
+        for (std::int64_t j = 0; j < s.axis; ++j) y_r[j] = (x_r[j] - largest) - log_sum;
+      },
       [&](std::int64_t count, std::int64_t offset) {
         T* y_block = y + offset;
         subtract_row_maximum(count, s.axis, x + offset, y_block);
         T e[kBlock];
-        for (std::int64_t i = 0; count > 1 && i < count * s.axis; ++i)
-          e[i] = exponential(y_block[i]);
+        for (std::int64_t i = 0; i < count * s.axis; ++i)
+          e[i] = exponential_of_nonpositive(y_block[i]);
         for (std::int64_t r = 0; r < count; ++r) {
+          const T* e_r = e + r * s.axis;
           T* y_r = y_block + r * s.axis;
-          T row_sum = 0;
-          if (count > 1) {
-            const T* e_r = e + r * s.axis;
-            row_sum = sum<T>(s.axis, [=](std::int64_t j) { return e_r[j]; });
-          } else {  // a row that may be longer than a block
-            row_sum = sum<T>(s.axis, [=](std::int64_t j) { return exponential(y_r[j]); });
-          }
-          const T log_sum = natural_log(row_sum);
+          const T log_sum = natural_log(sum<T>(s.axis, [=](std::int64_t j) { return e_r[j]; }));
           for (std::int64_t j = 0; j < s.axis; ++j) y_r[j] -= log_sum;
         }
       },
@@ -34,7 +35,7 @@ void forward(const SoftmaxShape& s, std::int64_t begin, std::int64_t end, const 
         subtract_line_maximum(count, s.axis, s.inner, x + offset, y + offset);
         for (std::int64_t j = 0; j < s.axis; ++j) {
           const T* y_j = y + offset + j * s.inner;
-          for (std::int64_t i = 0; i < count; ++i) log_sum[i] += exponential(y_j[i]);
+          for (std::int64_t i = 0; i < count; ++i) log_sum[i] += exponential_of_nonpositive(y_j[i]);
         }
         for (std::int64_t i = 0; i < count; ++i) log_sum[i] = natural_log(log_sum[i]);
         for (std::int64_t j = 0; j < s.axis; ++j) {
@@ -50,6 +51,12 @@ void backward(const SoftmaxShape& s, std::int64_t begin, std::int64_t end, const
               T* dx) {
   for_each_line(
       s, begin, end,
+      [&](std::int64_t offset) {
+        const T *dy_r = dy + offset, *y_r = y + offset;
+        T* dx_r = dx + offset;
+        const T dy_sum = sum<T>(s.axis, [=](std::int64_t j) { return dy_r[j]; });
+        for (std::int64_t j = 0; j < s.axis; ++j) dx_r[j] = dy_r[j] - exponential(y_r[j]) * dy_sum;
+      },
       [&](std::int64_t count, std::int64_t offset) {
         T* dx_block = dx + offset;
         for (std::int64_t i = 0; i < count * s.axis; ++i) dx_block[i] = exponential(y[offset + i]);

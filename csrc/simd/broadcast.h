@@ -7,30 +7,46 @@
 namespace pynn::PYNN_ISA {
 namespace {
 
-constexpr std::int64_t kOutputs = 128;  // sums kept side by side
+constexpr std::int64_t kOutputs = 256;  // sums kept side by side
 
-// The offsets of the flat index in the first `count` axes.
-struct Offsets {
-  std::int64_t a, b;
-};
-inline Offsets offsets_of(const Axes& axes, int count, std::int64_t flat) {
-  Offsets offsets{0, 0};
-  for (int i = count - 1; i >= 0; --i) {
-    const std::int64_t index = flat % axes.size[i];
-    flat /= axes.size[i];
-    offsets.a += index * axes.a[i];
-    offsets.b += index * axes.b[i];
+// Steps through the first `count` axes, the last of them fastest, and knows where in the two arrays
+// it is.
+class Walk {
+ public:
+  Walk(const Axes& axes, int count, std::int64_t flat) : axes_(axes), count_(count) {
+    for (int i = count - 1; i >= 0; --i) {
+      index_[i] = flat % axes.size[i];
+      flat /= axes.size[i];
+      a += index_[i] * axes.a[i];
+      b += index_[i] * axes.b[i];
+    }
   }
-  return offsets;
-}
+  void next() {
+    for (int i = count_ - 1; i >= 0; --i) {
+      a += axes_.a[i];
+      b += axes_.b[i];
+      if (++index_[i] < axes_.size[i]) return;
+      a -= index_[i] * axes_.a[i];
+      b -= index_[i] * axes_.b[i];
+      index_[i] = 0;
+    }
+  }
+  std::int64_t a = 0, b = 0;
+
+ private:
+  const Axes& axes_;
+  const int count_;
+  std::int64_t index_[kMaxAxes];
+};
 
 template <typename T, typename Op>
 inline void broadcast(const BroadcastShape& s, std::int64_t begin, std::int64_t end, const T* a,
                       const T* b, T* y, const Op& op) {
   const int last = s.axes.count - 1;
   const std::int64_t size = s.axes.size[last];
-  for (std::int64_t row = begin; row < end; ++row) {
-    const Offsets at = offsets_of(s.axes, last, row);
+  if (begin >= end) return;
+  Walk at(s.axes, last, begin);
+  for (std::int64_t row = begin; row < end; ++row, at.next()) {
     const T *a_row = a + at.a, *b_row = b + at.b;
     T* y_row = y + row * size;
     if (s.axes.a[last] == 0) {
@@ -64,11 +80,11 @@ inline void reduce(const ReductionShape& s, std::int64_t begin, std::int64_t end
       const std::int64_t first = o % width;
       std::int64_t count = width - first < kOutputs ? width - first : kOutputs;
       if (o + count > end) count = end - o;
-      const Offsets at = offsets_of(kept, kept.count, o);
+      const Walk at(kept, kept.count, o);
       const std::int64_t step = kept.b[last_kept];
       double sums[kOutputs] = {};
-      for (std::int64_t r = 0; r < rows * length; ++r) {
-        const Offsets by = offsets_of(summed, summed.count, r);
+      Walk by(summed, rows * length > 0 ? summed.count : 0, 0);
+      for (std::int64_t r = 0; r < rows * length; ++r, by.next()) {
         const std::int64_t dy = at.a + by.a, b = at.b + by.b;
         if (step == 1)
           for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i);
@@ -79,10 +95,10 @@ inline void reduce(const ReductionShape& s, std::int64_t begin, std::int64_t end
       o += count;
       continue;
     }
-    const Offsets at = offsets_of(kept, kept.count, o);
+    const Walk at(kept, kept.count, o);
     double lanes[kLanes] = {};
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const Offsets by = offsets_of(summed, last_summed, r);
+    Walk by(summed, rows > 0 ? last_summed : 0, 0);
+    for (std::int64_t r = 0; r < rows; ++r, by.next()) {
       const std::int64_t dy = at.a + by.a, b = at.b + by.b;
       const std::int64_t step = last_summed >= 0 ? summed.b[last_summed] : 0;
       if (step == 1)

@@ -10,26 +10,31 @@
 namespace pynn::PYNN_ISA {
 namespace {
 
+constexpr std::int64_t kLong = 64;  // rows from here on fill the vectors by themselves
 constexpr std::int64_t kBlock =
-    4096;  // elements of rows that go through each pass together: they stay in the L1 cache
-constexpr std::int64_t kBundle = 64;  // lines side by side
+    2048;  // elements of shorter rows that go through each pass together
+constexpr std::int64_t kBundle = 256;  // lines side by side
 
-// Calls rows(count, offset) for blocks of rows, or bundle(count, offset) for lines that begin at
+// Calls row(offset) for each long row, block(count, offset) for some short ones one after the other
+// (at most kBlock elements), or bundle(count, offset) for lines side by side, which begin at
 // offset, offset + 1, ...
-template <typename Rows, typename Bundle>
+template <typename Row, typename Block, typename Bundle>
 inline void for_each_line(const SoftmaxShape& s, std::int64_t begin, std::int64_t end,
-                          const Rows& rows, const Bundle& bundle) {
-  if (s.inner == 1) {
-    const std::int64_t step = s.axis < kBlock ? kBlock / s.axis : 1;
-    for (std::int64_t row = begin; row < end; row += step)
-      rows(row + step < end ? step : end - row, row * s.axis);
+                          const Row& row, const Block& block, const Bundle& bundle) {
+  if (s.inner == 1 && s.axis >= kLong) {
+    for (std::int64_t line = begin; line < end; ++line) row(line * s.axis);
     return;
   }
+  const std::int64_t step = s.inner == 1 ? kBlock / s.axis : kBundle;
   for (std::int64_t line = begin; line < end;) {
-    const std::int64_t o = line / s.inner, i = line % s.inner;
-    std::int64_t count = s.inner - i < kBundle ? s.inner - i : kBundle;
-    if (line + count > end) count = end - line;
-    bundle(count, o * s.axis * s.inner + i);
+    std::int64_t count = step < end - line ? step : end - line;
+    if (s.inner == 1) {
+      block(count, line * s.axis);
+    } else {
+      const std::int64_t o = line / s.inner, i = line % s.inner;
+      count = count < s.inner - i ? count : s.inner - i;
+      bundle(count, o * s.axis * s.inner + i);
+    }
     line += count;
   }
 }

@@ -42,11 +42,12 @@ struct ExpConstants<float> {
   using Bits = std::uint32_t;
   static constexpr int kMantissaBits = 23;
   static constexpr float kBias = 127;
-  static constexpr float kRound = 0x1.8p23f;  // x + kRound - kRound rounds x to an integer
+  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer
   static constexpr float kLog2E = 0x1.715476p0f;
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kOverflow = 89,
                          kUnderflow = -104;  // exp is infinite, or rounds to 0, from here on
+  static constexpr float kSmallestNormal = -87.33654f;  // its logarithm, rounded towards 0
 
   static PYNN_INLINE float polynomial(float r) {  // relative error of r + r^2 P(r) below 2^-31
     float p = 0.00019914229f;
@@ -68,6 +69,7 @@ struct ExpConstants<double> {
   static constexpr double kLn2High = 6.93147180369123816490e-01,
                           kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kOverflow = 710, kUnderflow = -746;
+  static constexpr double kSmallestNormal = -708.3964185322641;
 
   static PYNN_INLINE double polynomial(double r) {  // relative error below 2^-61
     double p = 0x1.1f957aeb722b1p-29;
@@ -84,17 +86,27 @@ struct ExpConstants<double> {
   }
 };
 
+// exp(x) = 2^n (1 + q), |x| below 2^20. The low bits of `shifted` = n + bias + kRound are the
+// exponent of 2^n itself.
 template <typename T>
-PYNN_INLINE T round_to_integer(T x) {
-  return (x + ExpConstants<T>::kRound) - ExpConstants<T>::kRound;
+struct ReducedExp {
+  T n, shifted, q;
+};
+
+template <typename T>
+PYNN_INLINE ReducedExp<T> reduced_exp(T x) {
+  using C = ExpConstants<T>;
+  const T shifted = multiply_add(x, C::kLog2E, C::kRound + C::kBias);  // rounds to an integer
+  const T n = shifted - (C::kRound + C::kBias);
+  T r = multiply_add(n, -C::kLn2High, x);
+  r = multiply_add(n, -C::kLn2Low, r);
+  return {n, shifted, multiply_add(r * r, C::polynomial(r), r)};
 }
 
-// 2^n, n an integer in the range of normal exponents. The low bits of n + bias + kRound are the
-// exponent itself.
+// 2^n, given n + bias + kRound, for n in the range of normal exponents.
 template <typename T>
-PYNN_INLINE T power_of_two(T n) {
+PYNN_INLINE T power_of_two(T shifted) {
   using C = ExpConstants<T>;
-  const T shifted = n + (C::kRound + C::kBias);
   typename C::Bits bits;
   __builtin_memcpy(&bits, &shifted, sizeof bits);
   bits <<= C::kMantissaBits;
@@ -103,35 +115,32 @@ PYNN_INLINE T power_of_two(T n) {
   return power;
 }
 
-// Sets n, and returns exp(x - n ln 2) - 1 with small relative error.
-template <typename T>
-PYNN_INLINE T reduced_expm1(T x, T& n) {
-  using C = ExpConstants<T>;
-  n = round_to_integer(x * C::kLog2E);
-  T r = multiply_add(n, -C::kLn2High, x);
-  r = multiply_add(n, -C::kLn2Low, r);
-  return multiply_add(r * r, C::polynomial(r), r);
-}
-
 template <typename T>
 PYNN_INLINE T exponential(T x) {
   using C = ExpConstants<T>;
   x = x > C::kOverflow ? C::kOverflow : x;  // both comparisons leave NaN alone
   x = x < C::kUnderflow ? C::kUnderflow : x;
-  T n;
-  const T q = reduced_expm1(x, n);
-  const T half = round_to_integer(n * T(0.5));  // in two factors: 2^n itself may be out of range
-  return (T(1) + q) * power_of_two(half) * power_of_two(n - half);
+  const ReducedExp<T> e = reduced_exp(x);
+  const T first = multiply_add(e.n, T(0.5),
+                               C::kRound + C::kBias);  // 2^n in two factors: it may be out of range
+  const T half = first - (C::kRound + C::kBias);
+  return (T(1) + e.q) * power_of_two(first) * power_of_two(e.shifted - half);
+}
+
+// The same for x <= 0, cheaper: below the smallest normal number it is 0.
+template <typename T>
+PYNN_INLINE T exponential_of_nonpositive(T x) {
+  const ReducedExp<T> e = reduced_exp(x);
+  const T scale = power_of_two(e.shifted);
+  return x < ExpConstants<T>::kSmallestNormal ? T(0) : multiply_add(scale, e.q, scale);
 }
 
 // exp(x) - 1 for x <= 0, with small relative error.
 template <typename T>
 PYNN_INLINE T expm1_of_nonpositive(T x) {
-  x = x < T(-64) ? T(-64) : x;
-  T n;
-  const T q = reduced_expm1(x, n);
-  const T scale = power_of_two(n);
-  return multiply_add(scale, q, scale - T(1));
+  const ReducedExp<T> e = reduced_exp(x < T(-64) ? T(-64) : x);
+  const T scale = power_of_two(e.shifted);
+  return multiply_add(scale, e.q, scale - T(1));
 }
 
 template <typename T>
@@ -142,7 +151,7 @@ PYNN_INLINE T hyperbolic_tangent(T x) {
 
 template <typename T>
 PYNN_INLINE T logistic(T x) {
-  const T e = exponential(-absolute(x));
+  const T e = exponential_of_nonpositive(-absolute(x));
   return (x < T(0) ? e : T(1)) / (T(1) + e);
 }
 

@@ -42,22 +42,22 @@ inline A sum(std::int64_t n, const Value& value) {
 // its lane.
 template <typename T>
 inline T maximum(std::int64_t n, const T* x) {
-  if (n < kLanes) {
-    T largest = x[0];
-    for (std::int64_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
-    return largest;
+  constexpr int kWide =
+      4 * kLanes;  // more lanes: they live in memory here, and each store must come back first
+  T largest = x[0];
+  if (n >= kWide) {
+    T lanes[kWide];
+    for (int lane = 0; lane < kWide; ++lane) lanes[lane] = x[lane];
+    for (std::int64_t i = kWide; i + kWide <= n; i += kWide)
+      for (int lane = 0; lane < kWide; ++lane)
+        lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    for (int lane = 0; lane < kWide; ++lane)
+      largest = lanes[lane] > largest ? lanes[lane] : largest;
   }
-  T lanes[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = x[lane];
-  std::int64_t i = kLanes;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
-  for (int lane = 0; i + lane < n; ++lane)
-    lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
-  for (int lane = 1; lane < kLanes; ++lane)
-    lanes[0] = lanes[lane] > lanes[0] ? lanes[lane] : lanes[0];
-  return lanes[0];
+  const T* rest = x + n / kWide * kWide;
+  for (int i = 0; i < static_cast<int>(n % kWide); ++i)
+    largest = rest[i] > largest ? rest[i] : largest;
+  return largest;
 }
 
 }  // namespace

@@ -369,7 +369,7 @@ def test_initialisers_by_name_number_and_function():
     ],
 )  # fmt: skip
 def test_layers_refuse_senseless_options(make):
-    with pytest.raises(ValueError, match="must be|has reduction"):
+    with pytest.raises(ValueError, match=r"must be|has reduction"):
         make()
 
 

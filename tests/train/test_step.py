@@ -183,7 +183,8 @@ def test_a_step_that_fails_leaves_everything_as_it_was(mode, optimiser):
 
 BAD_BATCHES = {
     "label": (
-        X, np.where(np.arange(20) == 7, 10, Y), pynn.LabelError, "label 10 at row 7 is outside 0..9",
+        X, np.where(np.arange(20) == 7, 10, Y), pynn.LabelError,
+        "label 10 at row 7 is outside 0..9",
     ),
     "fewer_labels": (X, Y[:19], pynn.ShapeError, "x has 20 samples but y has 19"),
     "column_of_labels": (X, Y[:, None], pynn.ShapeError, r"\(20, 1\)"),
