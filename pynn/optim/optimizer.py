@@ -277,6 +277,7 @@ class Optimizer:
                     f"the state has hyper-parameters {sorted(group)}, "
                     f"expected {sorted(self.defaults)}"
                 )
+            self._check(group)
         for number, (parameter, slots) in enumerate(zip(parameters, arrays, strict=True)):
             for name, array in slots.items():
                 if np.shape(array) != parameter.shape:

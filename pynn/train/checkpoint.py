@@ -10,7 +10,7 @@ from typing import Any
 from pynn import io
 from pynn.errors import FormatError
 from pynn.graph import Array
-from pynn.random import manual_seed
+from pynn.random import get_seed, manual_seed
 from pynn.train.callbacks import Callback, Run
 
 _FORMAT = 1
@@ -26,8 +26,6 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from pynn.random import get_seed
-
     optimizer = run.optimizer.state_dict()
     tensors = {f"model.{name}": array for name, array in run.model.state_dict().items()}
     for number, slots in enumerate(optimizer["state"]):
@@ -81,14 +79,25 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
     ):
         if saved != here:
             raise FormatError(f"{path}: the checkpoint has {what} {saved}, this training {here}")
+    kept = run.model.state_dict(), run.optimizer.state_dict()
+    try:
+        _take_over(run, state, tensors)
+    except (KeyError, TypeError, ValueError) as error:  # PynnErrors among them
+        run.model.load_state_dict(kept[0])
+        run.optimizer.load_state_dict(kept[1])
+        raise FormatError(f"{path}: the checkpoint does not fit this training: {error}") from error
+
+
+def _take_over(run: Run, state: dict[str, Any], tensors: dict[str, Array]) -> None:
     count = len(state["optimizer"]["steps"])
-    optimizer = {
-        "groups": [_tuples(group) for group in state["optimizer"]["groups"]],
-        "state": [_below(tensors, f"optimizer.{number}.") for number in range(count)],
-        "steps": state["optimizer"]["steps"],
-    }
     run.model.load_state_dict(_below(tensors, "model."))
-    run.optimizer.load_state_dict(optimizer)
+    run.optimizer.load_state_dict(
+        {
+            "groups": [_tuples(group) for group in state["optimizer"]["groups"]],
+            "state": [_below(tensors, f"optimizer.{number}.") for number in range(count)],
+            "steps": state["optimizer"]["steps"],
+        }
+    )
     if run.schedule:
         run.schedule.load_state_dict(state["schedule"])
     for number, (callback, entry) in enumerate(zip(run.callbacks, state["callbacks"], strict=True)):

@@ -42,7 +42,7 @@ def torch_convnet():
 
 def normalised():
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(676, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10),
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ def normalised():
 def torch_normalised():
     t = torch.nn
     return t.Sequential(
-        t.Conv2d(1, 4, 3, bias=False), t.BatchNorm2d(4), t.MaxPool2d(2), t.Flatten(),
+        t.Conv2d(1, 4, 3, bias=False), t.BatchNorm2d(4), t.ReLU(), t.MaxPool2d(2), t.Flatten(),
         t.Linear(676, 32, bias=False), t.BatchNorm1d(32), t.ReLU(), t.Linear(32, 10),
     )  # fmt: skip
 

@@ -1,0 +1,303 @@
+"""The training loop: history, callbacks, checkpoints, resuming, divergence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import nn, optim
+from pynn.data import Batches
+from pynn.train import Callback, Checkpoint, EarlyStopping, History
+
+RNG = np.random.default_rng(2)
+CENTRES = RNG.standard_normal((3, 8)) * 2
+LABELS = RNG.integers(0, 3, 230)
+POINTS = (CENTRES[LABELS] + RNG.standard_normal((230, 8))).astype("f")
+TRAIN, VALID = (POINTS[:200], LABELS[:200]), (POINTS[200:], LABELS[200:])
+
+
+def model(seed=0):
+    pynn.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 3)
+    )
+
+
+def bits(net):
+    return b"".join(array.tobytes() for array in net.state_dict().values())
+
+
+def fit(net, optimizer, **options):
+    options = {"valid": VALID, "epochs": 6, "batch_size": 32, "progress": False} | options
+    return pynn.fit(net, nn.CrossEntropyLoss(), optimizer, options.pop("data", TRAIN), **options)
+
+
+def test_history_has_what_was_measured():
+    net = model()
+    history = fit(net, optim.Adam(net.parameters(), lr=0.01))
+    assert history.columns == [
+        "epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds",
+    ]  # fmt: skip
+    assert history["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert history["valid_accuracy"][-1] > 0.8
+    measured = pynn.evaluate(net, nn.CrossEntropyLoss(), VALID)
+    assert history[-1]["valid_loss"] == measured["loss"]
+    assert history[-1]["valid_accuracy"] == measured["accuracy"]
+    assert net.training
+    with pytest.raises(KeyError, match="no column 'f1', only epoch"):
+        history["f1"]
+
+
+def test_epoch_means_weigh_batches_by_their_samples():
+    net = nn.Sequential(nn.Linear(8, 3))
+    history = fit(net, optim.SGD(net.parameters(), lr=0.0), epochs=1, valid=TRAIN)
+    assert history[0]["train_loss"] == pytest.approx(history[0]["valid_loss"], rel=1e-6)
+    assert history[0]["train_accuracy"] == history[0]["valid_accuracy"]
+
+
+def test_same_seed_same_bits_and_any_source_of_batches():
+    results = set()
+    for data in (
+        TRAIN, Batches(*TRAIN, 32, seed=5), Batches(*TRAIN, 32, seed=5, reuse=True),
+        (TRAIN[0].astype(np.float64).tolist(), TRAIN[1].astype(np.uint8)),
+    ):  # fmt: skip
+        net = model()
+        fit(net, optim.SGD(net.parameters(), lr=0.1), data=data, seed=5)
+        results.add(bits(net))
+    assert len(results) == 1
+
+
+def test_fit_is_a_loop_over_step():
+    net = model()
+    fit(net, optim.SGD(net.parameters(), lr=0.1), epochs=2, seed=3)
+    other = model()
+    step = pynn.compile(other, nn.CrossEntropyLoss(), optim.SGD(other.parameters(), lr=0.1))
+    batches = Batches(*TRAIN, 32, seed=3)
+    for epoch in range(2):
+        for x, y in batches.epoch(epoch):
+            step(x, y)
+    assert bits(net) == bits(other)
+
+
+def test_regression_targets():
+    net = nn.Sequential(nn.Linear(8, 2))
+    target = TRAIN[0] @ RNG.standard_normal((8, 2)).astype("f")
+    history = pynn.fit(
+        net, nn.MSELoss(), optim.Adam(net.parameters(), lr=0.05), (TRAIN[0], target), epochs=60,
+        progress=False,
+    )  # fmt: skip
+    assert history.columns == ["epoch", "train_loss", "lr", "seconds"]
+    assert history["train_loss"][-1] < 1e-3 * history["train_loss"][0]
+
+
+def test_schedules_step_with_epochs_or_batches():
+    net = model()
+    optimizer = optim.SGD(net.parameters(), lr=1e-3)
+    history = fit(net, optimizer, schedule=optim.StepLR(optimizer, 2, gamma=0.5))
+    assert history["lr"] == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4]
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+    schedule = optim.OneCycleLR(optimizer, 1e-3, total_steps=6 * 7)
+    fit(net, optimizer, schedule=schedule)
+    assert schedule.steps == 42
+    assert optimizer.lr == pytest.approx(1e-3 / 25 / 1e4)
+    optimizer = optim.SGD(net.parameters(), lr=1e-3)
+    cosine = optim.CosineAnnealingLR(optimizer, 6, floor=0.1)
+    history = fit(net, optimizer, schedule=cosine)
+    assert history["lr"][0] == 1e-3
+    assert history["lr"][3] == pytest.approx(1e-3 * 0.55)
+    assert optimizer.lr == pytest.approx(1e-4)
+
+
+def test_early_stopping_restores_the_best_epoch():
+    net = model()
+    seen = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, run):
+            seen[run.epoch] = bits(run.model)
+
+    stopping = EarlyStopping("valid_loss", patience=2)
+    history = fit(net, optim.SGD(net.parameters(), lr=1.5), epochs=60, callbacks=[Keep(), stopping])
+    losses = history["valid_loss"]
+    best = int(np.argmin(losses)) + 1
+    assert stopping.best_epoch == best
+    assert stopping.best == min(losses)
+    assert len(history) == best + 3 < 60
+    assert bits(net) == seen[best]
+
+
+def test_early_stopping_says_when_it_watches_nothing():
+    net = model()
+    with pytest.raises(ValueError, match="watches 'valid_loss', but the history has only epoch"):
+        fit(net, optim.SGD(net.parameters()), valid=None, callbacks=[EarlyStopping()])
+
+
+OPTIMISERS = {
+    "momentum": lambda p: optim.SGD(p, lr=0.05, momentum=0.9),
+    "adam": lambda p: optim.Adam(p, lr=0.01),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.2),
+}
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS)
+def test_resuming_gives_the_bits_of_a_training_never_interrupted(tmp_path, optimiser):
+    def run(epochs, *, seed, resume=None):
+        net = model(seed)
+        optimizer = optimiser(net.parameters())
+        history = fit(
+            net, optimizer, epochs=epochs, resume=resume,
+            schedule=optim.CosineAnnealingLR(optimizer, 6),
+            callbacks=[EarlyStopping(patience=9), Checkpoint(tmp_path / "run.safetensors")],
+        )  # fmt: skip
+        return bits(net), [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+    whole = run(6, seed=1)
+    run(3, seed=1)
+    assert run(6, seed=99, resume=tmp_path / "run.safetensors") == whole
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    net = model()
+    path = tmp_path / "run.safetensors"
+    fit(net, optim.Adam(net.parameters()), epochs=2, callbacks=[Checkpoint(path)])
+    return path
+
+
+def resume(path, net=None, kind=optim.Adam, callbacks=None, **options):
+    net = net or model()
+    before = bits(net)
+    with pytest.raises((pynn.FormatError, OSError)) as caught:
+        fit(
+            net, kind(net.parameters()), resume=path,
+            callbacks=[Checkpoint(path)] if callbacks is None else callbacks, **options,
+        )  # fmt: skip
+    assert bits(net) == before
+    return str(caught.value)
+
+
+def test_checkpoints_of_other_trainings_are_refused(checkpoint):
+    assert "optimiser Adam, this training SGD" in resume(checkpoint, kind=optim.SGD)
+    assert "callbacks ['Checkpoint'], this training []" in resume(checkpoint, callbacks=[])
+    net = nn.Sequential(nn.Linear(8, 3))
+    assert "unknown 1.weight" in resume(checkpoint, net)
+    wide = nn.Sequential(*model())
+    wide[4] = nn.Linear(16, 5)
+    assert "4.weight must have shape (5, 16), got (3, 16)" in resume(checkpoint, wide)
+    assert "none.safetensors" in resume(checkpoint.with_name("none.safetensors"))
+
+
+def test_a_plain_file_of_tensors_is_no_checkpoint(tmp_path):
+    pynn.io.save(tmp_path / "plain", model().state_dict())
+    assert "not a checkpoint" in resume(tmp_path / "plain")
+
+
+def test_truncated_and_mutated_checkpoints_are_refused(checkpoint):
+    whole = checkpoint.read_bytes()
+    for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        checkpoint.write_bytes(whole[:size])
+        resume(checkpoint)
+    rng = np.random.default_rng(0)
+    header = int.from_bytes(whole[:8], "little")
+    loaded = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, header, rng.integers(1, 4)):
+            damaged[8 + place] = rng.integers(32, 127)
+        checkpoint.write_bytes(damaged)
+        net = model()
+        try:
+            fit(net, optim.Adam(net.parameters()), epochs=2, resume=checkpoint,
+                callbacks=[Checkpoint(checkpoint)])  # fmt: skip
+            loaded += 1
+        except pynn.FormatError:
+            pass
+    assert loaded < 150
+
+
+KILLED = """
+import sys, numpy as np, pynn
+from pynn import nn, optim
+from pynn.train import Checkpoint
+pynn.manual_seed(0)
+net = nn.Sequential(nn.Linear(8, 4000), nn.ReLU(), nn.Linear(4000, 3))
+x = np.random.default_rng(0).random((4, 8)).astype("f")
+pynn.fit(net, nn.CrossEntropyLoss(), optim.Adam(net.parameters()), (x, np.arange(4) % 3), epochs=10**6,
+         progress=False, callbacks=[Checkpoint(sys.argv[1])])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
+def test_killed_while_a_checkpoint_is_written(tmp_path):
+    path = tmp_path / "run.safetensors"
+    epochs = []
+    for delay in (0.0, 0.013, 0.031, 0.057):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, path])
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.3 + delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        state = json.loads(pynn.io.load_metadata(path)["pynn.checkpoint"])
+        assert len(pynn.io.load(path)) == 4 + 8
+        epochs.append(state["epoch"])
+        net = nn.Sequential(nn.Linear(8, 4000), nn.ReLU(), nn.Linear(4000, 3))
+        x = np.random.default_rng(0).random((4, 8)).astype("f")
+        history = pynn.fit(
+            net, nn.CrossEntropyLoss(), optim.Adam(net.parameters()), (x, np.arange(4) % 3),
+            epochs=state["epoch"] + 1, progress=False, resume=path,
+            callbacks=[Checkpoint(tmp_path / "other")],
+        )  # fmt: skip
+        assert len(history) == state["epoch"] + 1
+        path.unlink()
+    assert min(epochs) > 0
+
+
+def test_a_diverging_training_stops_and_says_where():
+    net = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 2))
+    optimizer = optim.SGD(net.parameters(), lr=1e6)
+    with pytest.raises(pynn.NonFiniteError, match=r"the loss is (inf|nan) at step \d+") as caught:
+        pynn.fit(
+            net, nn.MSELoss(), optimizer, (TRAIN[0], np.zeros((200, 2), "f")), epochs=50,
+            progress=False,
+        )  # fmt: skip
+    assert "learning rate 1e+06" in str(caught.value)
+    assert "last finite loss" in str(caught.value)
+    assert isinstance(caught.value.history, History)
+    assert all(np.isfinite(array).all() for array in net.state_dict().values())
+
+
+def test_history_files(tmp_path):
+    history = History([{"epoch": 1.0, "train_loss": 0.5}, {"epoch": 2.0, "train_loss": 0.25}])
+    history.to_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_text() == "epoch,train_loss\n1.0,0.5\n2.0,0.25\n"
+    history.to_json(tmp_path / "h.json")
+    assert json.loads((tmp_path / "h.json").read_text()) == history.rows
+
+
+def test_progress_prints_a_line_for_each_epoch(capsys):
+    net = model()
+    fit(net, optim.SGD(net.parameters()), epochs=2, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("epoch 1/2  train loss ")
+    assert "valid accuracy" in lines[1]
+    with pytest.raises(ValueError, match="progress must be"):
+        fit(net, optim.SGD(net.parameters()), progress="loud")
+
+
+def test_no_epochs_and_no_samples():
+    net = model()
+    before = bits(net)
+    assert len(fit(net, optim.SGD(net.parameters()), epochs=0)) == 0
+    assert bits(net) == before
+    empty = (POINTS[:0], LABELS[:0])
+    history = fit(net, optim.SGD(net.parameters()), data=empty, epochs=1, valid=empty)
+    assert history[0]["train_loss"] == history[0]["valid_loss"] == 0.0
