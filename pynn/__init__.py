@@ -10,12 +10,15 @@ NumPy arrays in and out, C++ kernels underneath:
     history = pynn.fit(model, nn.CrossEntropyLoss(), opt, (x, y), epochs=5, batch_size=100)
 """
 
-from pynn import data, init, io, nn, ops, optim, testing, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pynn import init, nn, ops, optim
 from pynn._core import __version__, get_num_threads, set_num_threads
 from pynn.backends import backend, get_backend
-from pynn.config import show_config
 from pynn.errors import (
     BackendError,
+    DownloadError,
     DTypeError,
     FormatError,
     LabelError,
@@ -27,10 +30,36 @@ from pynn.errors import (
 )
 from pynn.nn.summary import summary
 from pynn.random import default_rng, get_seed, manual_seed
-from pynn.train import compile, evaluate, fit
+
+if TYPE_CHECKING:
+    from pynn import data, io, testing, train
+    from pynn.config import show_config
+    from pynn.train import compile, evaluate, fit
+
+# Loaded when they are first used, so that `import pynn` costs little more than NumPy.
+_MODULES = ("data", "io", "testing", "train")
+_FUNCTIONS = {
+    "compile": "pynn.train",
+    "evaluate": "pynn.train",
+    "fit": "pynn.train",
+    "show_config": "pynn.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"pynn.{name}")
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'pynn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
-    "BackendError", "DTypeError", "FormatError", "LabelError", "MissingExtraError",
+    "BackendError", "DTypeError", "DownloadError", "FormatError", "LabelError", "MissingExtraError",
     "NonFiniteError", "PynnError", "ShapeError", "StateError", "__version__", "backend", "compile",
     "data", "default_rng", "evaluate", "fit", "get_backend", "get_num_threads", "get_seed", "init",
     "io", "manual_seed", "nn", "ops", "optim", "set_num_threads", "show_config", "summary",

@@ -10,6 +10,8 @@ Values are drawn in float64 and then cast, so that a float32 and a float64 model
 to rounding.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -40,7 +42,7 @@ __all__ = [
     "zeros",
 ]
 
-Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator, DTypeLike], NDArray[Any]]
+Initializer: TypeAlias = Callable[[tuple[int, ...], "np.random.Generator", DTypeLike], NDArray[Any]]
 
 
 def fan(shape: tuple[int, ...]) -> tuple[int, int]:

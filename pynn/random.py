@@ -7,12 +7,12 @@ it."""
 
 from __future__ import annotations
 
-import secrets
+import os
 
 import numpy as np
 
-_seed: int = secrets.randbits(63)
-_rng: np.random.Generator = np.random.default_rng(_seed)
+_seed: int = int.from_bytes(os.urandom(7))
+_rng: np.random.Generator | None = None
 
 
 def manual_seed(seed: int) -> None:
@@ -21,12 +21,11 @@ def manual_seed(seed: int) -> None:
     Args:
         seed: 0 ... 2**64 - 1.
     """
-    global _seed, _rng  # noqa: PLW0603  one process, one default seed
+    global _seed, _rng
     seed = int(seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
-    _seed = seed
-    _rng = np.random.default_rng(seed)
+    _seed, _rng = seed, None
 
 
 def get_seed() -> int:
@@ -36,4 +35,7 @@ def get_seed() -> int:
 
 def default_rng() -> np.random.Generator:
     """The generator that initialisers draw from unless they are given another one."""
+    global _rng  # noqa: PLW0603  made when it is first asked for: numpy.random takes its time
+    if _rng is None:
+        _rng = np.random.default_rng(_seed)
     return _rng

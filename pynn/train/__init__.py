@@ -1,9 +1,9 @@
 """Training: the compiled step, the loop around it, callbacks, history, checkpoints."""
 
 from pynn.train.callbacks import Callback, Checkpoint, EarlyStopping, Run
-from pynn.train.evaluate import evaluate
-from pynn.train.fit import fit
+from pynn.train.evaluation import evaluate
 from pynn.train.history import History
+from pynn.train.loop import fit
 from pynn.train.step import CompiledStep, compile
 
 __all__ = [

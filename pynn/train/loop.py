@@ -20,7 +20,7 @@ from pynn.random import get_seed
 from pynn.train import progress as progress_display
 from pynn.train.callbacks import Callback, Run
 from pynn.train.checkpoint import load_run
-from pynn.train.evaluate import Means, evaluate
+from pynn.train.evaluation import Means, evaluate
 from pynn.train.history import History
 from pynn.train.step import CompiledStep
 
