@@ -77,10 +77,16 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
   Places places{{}, count, false};
   std::int64_t label[kLanes];
+  std::int64_t position = first, n = first / task.inner, i = first % task.inner;
   for (int lane = 0; lane < kLanes; ++lane) {
-    const std::int64_t position = first + (lane < count ? lane : count - 1);
-    places.base[lane] = position / task.inner * C * task.inner + position % task.inner;
+    places.base[lane] = n * C * task.inner + i;
     label[lane] = task.labels ? task.labels[position] : -1;
+    if (lane + 1 >= count) continue;
+    ++position;
+    if (++i == task.inner) {
+      i = 0;
+      ++n;
+    }
   }
   places.adjacent = count == kLanes && places.base[kLanes - 1] - places.base[0] == kLanes - 1;
 
