@@ -19,13 +19,20 @@ constexpr std::int64_t kTile = 16;  // classes transposed at a time
 constexpr std::int64_t kPartial =
     64;  // exponentials added before they join the sum: it stays accurate for many classes
 
-// tile (C, kLanes) = the classes of positions whose first class is at x[base[lane]].
+// Where the first classes of a bundle's positions are.
+struct Places {
+  std::int64_t base[kLanes];
+  int count;      // positions; the lanes left over repeat the last one and are dropped
+  bool adjacent;  // all the lanes, one after the other
+};
+
+// tile (C, kLanes) = the classes of those positions.
 template <typename T>
-void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, const T* x, T* tile) {
+void gather(std::int64_t C, std::int64_t inner, const Places& places, const T* x, T* tile) {
+  const std::int64_t* base = places.base;
   if (inner != 1) {
-    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
     for (std::int64_t j = 0; j < C; ++j)
-      if (adjacent)
+      if (places.adjacent)
         for (int lane = 0; lane < kLanes; ++lane)
           tile[j * kLanes + lane] = x[base[0] + lane + j * inner];
       else
@@ -40,14 +47,14 @@ void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, const 
   }
 }
 
-// The inverse, for the first `count` lanes.
+// The inverse.
 template <typename T>
-void scatter(std::int64_t C, std::int64_t inner, const std::int64_t* base, int count, const T* tile,
-             T* x) {
+void scatter(std::int64_t C, std::int64_t inner, const Places& places, const T* tile, T* x) {
+  const std::int64_t* base = places.base;
+  const int count = places.count;
   if (inner != 1) {
-    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
     for (std::int64_t j = 0; j < C; ++j)
-      if (adjacent)
+      if (places.adjacent)
         for (int lane = 0; lane < kLanes; ++lane)
           x[base[0] + lane + j * inner] = tile[j * kLanes + lane];
       else
@@ -68,14 +75,22 @@ template <typename T>
 void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
   const std::int64_t C = task.C;
   const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
-  std::int64_t base[kLanes], label[kLanes];
+  Places places{{}, count, false};
+  std::int64_t label[kLanes];
+  std::int64_t position = first, n = first / task.inner, i = first % task.inner;
   for (int lane = 0; lane < kLanes; ++lane) {
-    const std::int64_t position = first + (lane < count ? lane : count - 1);
-    base[lane] = position / task.inner * C * task.inner + position % task.inner;
+    places.base[lane] = n * C * task.inner + i;
     label[lane] = task.labels ? task.labels[position] : -1;
+    if (lane + 1 >= count) continue;
+    ++position;
+    if (++i == task.inner) {
+      i = 0;
+      ++n;
+    }
   }
+  places.adjacent = count == kLanes && places.base[kLanes - 1] - places.base[0] == kLanes - 1;
 
-  gather(C, task.inner, base, task.logits, tile);
+  gather(C, task.inner, places, task.logits, tile);
   T largest[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) largest[lane] = tile[lane];
   for (std::int64_t j = 1; j < C; ++j)
@@ -90,7 +105,7 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   T mass[kLanes] = {}, product[kLanes] = {};
   T* target = tile + C * kLanes;  // (C, kLanes), of probabilities only
   if (task.probabilities) {
-    gather(C, task.inner, base, task.probabilities, target);
+    gather(C, task.inner, places, task.probabilities, target);
     for (std::int64_t j = 0; j < C; ++j) {
       const T weight = task.weight ? task.weight[j] : T(1);
       for (int lane = 0; lane < kLanes; ++lane) {
@@ -139,12 +154,13 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   for (int lane = 0; lane < kLanes; ++lane)
     scale[lane] = task.gradient_scale * mass[lane] / sum[lane];
   for (std::int64_t j = 0; j < C; ++j) {
-    T spread = task.gradient_scale * uniform;
-    if (task.weight) spread *= task.weight[j];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      T& g = tile[j * kLanes + lane];
-      g = g * scale[lane] -
-          (task.probabilities ? task.gradient_scale * target[j * kLanes + lane] : spread);
+    T* g = tile + j * kLanes;
+    if (task.probabilities) {
+      for (int lane = 0; lane < kLanes; ++lane)
+        g[lane] = g[lane] * scale[lane] - task.gradient_scale * target[j * kLanes + lane];
+    } else {
+      const T spread = task.gradient_scale * uniform * (task.weight ? task.weight[j] : T(1));
+      for (int lane = 0; lane < kLanes; ++lane) g[lane] = g[lane] * scale[lane] - spread;
     }
   }
   if (task.labels)
@@ -156,7 +172,7 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
         tile[label[lane] * kLanes + lane] -= task.gradient_scale * t;
       }
     }
-  scatter(C, task.inner, base, count, tile, task.gradient);
+  scatter(C, task.inner, places, tile, task.gradient);
 }
 
 // One position whose classes are contiguous.

@@ -99,8 +99,9 @@ CASES = {
         f"{name}_{case}": softmax(name, shape, axis)
         for name in ("softmax", "log_softmax")
         for case, shape, axis in [
-            ("rows", (900, 10), 1), ("last", (2, 3, 4, 17), -1), ("wide", (3, 100), 1), ("channels", (3, 5, 4, 6), 1),
-            ("first", (7, 100), 0), ("long", (2, 5000), -1), ("single", (4, 1), 1),
+            ("rows", (900, 10), 1), ("last", (2, 3, 4, 17), -1), ("wide", (3, 100), 1),
+            ("channels", (3, 5, 4, 6), 1), ("first", (7, 100), 0),
+            ("long", (2, 5000), -1), ("single", (4, 1), 1),
             ("empty", (0, 4), 1),
         ]
     },
@@ -176,6 +177,8 @@ LOSSES = {
     ),
     "soft_many_classes": ((5, 90), {"soft": True, "weight": True, "label_smoothing": 0.1}),
     "all_of_it": ((33, 6), {"weight": True, "label_smoothing": 0.3, "ignore_index": 2}),
+    # The last, partial bundle spans two samples, and its ends are as far apart as in a full one.
+    "two_samples_in_a_bundle": ((7, 2, 6), {}),
     "images": ((3, 5, 4, 6), {"weight": True, "label_smoothing": 0.2}),
     "soft": ((20, 7), {"soft": True}),
     "soft_weighted_images": (
@@ -275,7 +278,7 @@ def test_mse_loss(reduction, size, dtype):
     assert_near(grad, 2 * d * factor, 1, np.abs(d).max(initial=0))
 
 
-# exp, tanh and sigmoid to the last bits ----------------------------------------------------------------
+# exp, tanh and sigmoid to the last bits ---------------------------------------------------------
 ULP_PROGRAM = """
 import numpy as np
 from pynn import _core
