@@ -21,6 +21,26 @@ py::dict config() {
   return result;
 }
 
+// Fused multiply-adds on every thread at once; returns how many operations were done in all. A
+// benchmark times the call.
+std::int64_t fma_loop(std::int64_t iterations, bool double_precision) {
+  const std::int64_t threads = num_threads();
+  std::vector<std::int64_t> operations(static_cast<std::size_t>(threads));
+  std::vector<double> results(static_cast<std::size_t>(threads));
+  py::gil_scoped_release nogil;
+  parallel_for(threads, std::int64_t{1} << 40, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto place = static_cast<std::size_t>(i);
+      results[place] = double_precision
+                           ? isa_table<double>().peak.fma_loop(iterations, &operations[place])
+                           : isa_table<float>().peak.fma_loop(iterations, &operations[place]);
+    }
+  });
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < results.size(); ++i) total += results[i] >= 0 ? operations[i] : 0;
+  return total;
+}
+
 }  // namespace
 
 void bind_runtime(py::module_& m) {
@@ -28,6 +48,7 @@ void bind_runtime(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "count"_a);
   m.def("config", &config);
+  m.def("fma_loop", &fma_loop, "iterations"_a, "double_precision"_a);
 }
 
 }  // namespace pynn

@@ -21,6 +21,7 @@
 #include "kernels/mse_loss.h"
 #include "kernels/mul.h"
 #include "kernels/pad2d.h"
+#include "kernels/peak.h"
 #include "kernels/relu.h"
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
@@ -48,6 +49,7 @@
   X(MseLoss, mse_loss)            \
   X(Mul, mul)                     \
   X(Pad2d, pad2d)                 \
+  X(Peak, peak)                   \
   X(Relu, relu)                   \
   X(Rmsprop, rmsprop)             \
   X(Sgd, sgd)                     \

@@ -1,0 +1,1 @@
+"""Training steps beside other libraries: python -m benchmarks.train."""
