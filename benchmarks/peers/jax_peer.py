@@ -30,7 +30,7 @@ def _forward(workload: Workload, parameters: list[Any], x: Any) -> Any:
     return x
 
 
-def jit(workload: Workload, threads: int) -> Callable[[], float]:
+def train(workload: Workload, threads: int) -> Callable[[], float]:
     """The number of threads is that of the processors the process may use: see worker.py."""
     x, y = workload.inputs()
 

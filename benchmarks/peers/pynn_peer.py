@@ -1,10 +1,15 @@
-"""pynn, native kernels."""
+"""pynn: native kernels, and its NumPy reference."""
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 import pynn
-from benchmarks.workloads import Layer, Workload
-from pynn import nn, optim
+from benchmarks.workloads import Layer, OperatorCall, Workload
+from pynn import _core, nn, ops, optim
+
+Call = Callable[[], Any]
 
 
 def layer(kind: str, *sizes: int) -> nn.Module:
@@ -25,12 +30,17 @@ def network(layers: tuple[Layer, ...]) -> nn.Module:
     return nn.Sequential(*(layer(*sizes) for sizes in layers))
 
 
-def native(workload: Workload, threads: int) -> Callable[[], float]:
-    """A compiled step."""
+def _model(workload: Workload, threads: int) -> nn.Module:
     pynn.set_num_threads(threads)
     model = network(workload.layers)
     for parameter, values in zip(model.parameters(), workload.parameters(), strict=True):
         parameter.data = values
+    return model
+
+
+def train(workload: Workload, threads: int) -> Call:
+    """A compiled step; gives the loss before the update."""
+    model = _model(workload, threads)
     loss = nn.MSELoss() if workload.loss == "mse" else nn.CrossEntropyLoss()
     optimizer = optim.SGD(model.parameters(), lr=workload.lr, momentum=workload.momentum)
     step = pynn.compile(model, loss, optimizer)
@@ -38,12 +48,66 @@ def native(workload: Workload, threads: int) -> Callable[[], float]:
     return lambda: step(x, y)
 
 
-def reference(workload: Workload, threads: int) -> Callable[[], float]:
-    """The same step on the NumPy kernels."""
-    step = native(workload, threads)
+def infer(workload: Workload, threads: int) -> Call:
+    """The model in evaluation mode; gives its output."""
+    model = _model(workload, threads).eval()
+    x, _ = workload.inputs()
+    return lambda: model(x)
 
-    def run() -> float:
+
+def _on_numpy(call: Call) -> Call:
+    def run() -> Any:
         with pynn.backend("numpy"):
-            return step()
+            return call()
 
     return run
+
+
+def train_reference(workload: Workload, threads: int) -> Call:
+    """The same step on the NumPy kernels."""
+    return _on_numpy(train(workload, threads))
+
+
+def infer_reference(workload: Workload, threads: int) -> Call:
+    """The same inference on the NumPy kernels."""
+    return _on_numpy(infer(workload, threads))
+
+
+def operate(call: OperatorCall, threads: int) -> Call:
+    """One operator; backward gives the gradient of the first array, and computes all of them."""
+    pynn.set_num_threads(threads)
+    arrays = call.arrays()
+    forward, attributes = getattr(ops, call.operator), call.attributes
+    if call.operator in ("cross_entropy", "mse_loss"):
+        target: Any = np.arange(len(arrays[0])) % arrays[0].shape[1]
+        if call.operator == "mse_loss":
+            target = arrays[1]
+        if call.backward:  # forward and backward are one pass
+            return lambda: forward(arrays[0], target, return_grad=True)[1]
+        return lambda: forward(arrays[0], target)
+    if call.operator == "batch_norm":
+        x, weight, bias = arrays
+        if not call.backward:
+            return lambda: ops.batch_norm(x, None, None, weight, bias, training=True)
+        y, mean, var = _core.batch_norm(x, None, None, weight, bias, True, 1e-5)
+        return lambda: ops.batch_norm_backward(y, x, mean, var, weight, training=True)[0]
+    if not call.backward:
+        return lambda: forward(*arrays, **attributes)
+    y = forward(*arrays, **attributes)
+    return _backward(call, arrays, y)
+
+
+def _backward(call: OperatorCall, arrays: list[Any], y: Any) -> Call:
+    """The gradient where dy is y."""
+    x, attributes = arrays[0], call.attributes
+    if call.operator == "conv2d":
+        return lambda: ops.conv2d_backward(y, x, arrays[1], **attributes)[0]
+    if call.operator == "linear":
+        return lambda: ops.linear_backward(y, x, arrays[1])[0]
+    if call.operator == "max_pool2d":
+        _, indices = ops.max_pool2d(x, **attributes, return_indices=True)
+        return lambda: ops.max_pool2d_backward(y, indices, x.shape)
+    if call.operator == "avg_pool2d":
+        return lambda: ops.avg_pool2d_backward(y, x.shape, **attributes)
+    backward = getattr(ops, f"{call.operator}_backward")
+    return lambda: backward(y, y, **attributes)

@@ -1,0 +1,1 @@
+"""Inference beside other libraries: python -m benchmarks.infer."""

@@ -1,0 +1,1 @@
+"""Operators beside PyTorch, forward and backward: python -m benchmarks.ops."""
