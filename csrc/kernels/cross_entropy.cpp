@@ -19,13 +19,20 @@ constexpr std::int64_t kTile = 16;  // classes transposed at a time
 constexpr std::int64_t kPartial =
     64;  // exponentials added before they join the sum: it stays accurate for many classes
 
+// Whether the lanes are neighbours in memory, which only a full bundle can be: the lanes left over
+// repeat the last position.
+bool adjacent(const std::int64_t* base, int count) {
+  return count == kLanes && base[kLanes - 1] - base[0] == kLanes - 1;
+}
+
 // tile (C, kLanes) = the classes of positions whose first class is at x[base[lane]].
 template <typename T>
-void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, const T* x, T* tile) {
+void gather(std::int64_t C, std::int64_t inner, const std::int64_t* base, int count, const T* x,
+            T* tile) {
   if (inner != 1) {
-    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
+    const bool together = adjacent(base, count);
     for (std::int64_t j = 0; j < C; ++j)
-      if (adjacent)
+      if (together)
         for (int lane = 0; lane < kLanes; ++lane)
           tile[j * kLanes + lane] = x[base[0] + lane + j * inner];
       else
@@ -45,9 +52,9 @@ template <typename T>
 void scatter(std::int64_t C, std::int64_t inner, const std::int64_t* base, int count, const T* tile,
              T* x) {
   if (inner != 1) {
-    const bool adjacent = base[kLanes - 1] - base[0] == kLanes - 1;
+    const bool together = adjacent(base, count);
     for (std::int64_t j = 0; j < C; ++j)
-      if (adjacent)
+      if (together)
         for (int lane = 0; lane < kLanes; ++lane)
           x[base[0] + lane + j * inner] = tile[j * kLanes + lane];
       else
@@ -75,7 +82,7 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
     label[lane] = task.labels ? task.labels[position] : -1;
   }
 
-  gather(C, task.inner, base, task.logits, tile);
+  gather(C, task.inner, base, count, task.logits, tile);
   T largest[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) largest[lane] = tile[lane];
   for (std::int64_t j = 1; j < C; ++j)
@@ -90,7 +97,7 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   T mass[kLanes] = {}, product[kLanes] = {};
   T* target = tile + C * kLanes;  // (C, kLanes), of probabilities only
   if (task.probabilities) {
-    gather(C, task.inner, base, task.probabilities, target);
+    gather(C, task.inner, base, count, task.probabilities, target);
     for (std::int64_t j = 0; j < C; ++j) {
       const T weight = task.weight ? task.weight[j] : T(1);
       for (int lane = 0; lane < kLanes; ++lane) {
