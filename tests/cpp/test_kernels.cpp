@@ -577,14 +577,23 @@ TEST(cross_entropy) {
   struct Case {
     std::int64_t N, C, inner;
   };
-  const std::
-      vector<Case>
-          cases{
-              {0, 3, 1},   {1, 1, 1},   {5, 10, 1},  {16, 10, 1}, {17, 10, 1},
-              {33, 63, 1}, {17, 64, 1}, {3, 130, 1}, {2, 3, 5},   {3, 5, 16},
-              {2, 4, 33},  {4, 70, 3},  {15, 2, 7},  // the last bundle has nine positions of two
-                                                     // samples: 2 x 7 apart, as sixteen in one
-              {1, 7, 40},  {40, 1, 3},
+  const std::vector<Case> cases{
+      {0, 3, 1},
+      {1, 1, 1},
+      {5, 10, 1},
+      {16, 10, 1},
+      {17, 10, 1},
+      {33, 63, 1},
+      {17, 64, 1},
+      {3, 130, 1},
+      {2, 3, 5},
+      {3, 5, 16},
+      {2, 4, 33},
+      {4, 70, 3},
+      {15, 2, 7},  // the last bundle has nine positions of two
+                   // samples: 2 x 7 apart, as sixteen in one
+      {1, 7, 40},
+      {40, 1, 3},
   };
   for_each_type([&](auto zero) {
     using T = decltype(zero);
