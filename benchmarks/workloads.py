@@ -105,16 +105,17 @@ TRAINING = (
         "206,500 parameters", 64, (1, 28, 28),
         (
             ("conv", 1, 20, 5, 1, 0), ("relu",), ("pool", 2, 2),
-            ("conv", 20, 30, 4, 1, 0), ("relu",), ("conv", 30, 40, 3, 1, 0), ("relu",), ("pool", 2, 2), ("flatten",),
-            ("linear", 360, 500), ("relu",), ("linear", 500, 10),
+            ("conv", 20, 30, 4, 1, 0), ("relu",), ("conv", 30, 40, 3, 1, 0), ("relu",),
+            ("pool", 2, 2), ("flatten",), ("linear", 360, 500), ("relu",), ("linear", 500, 10),
         ),
     ),
     Workload(
         "AlexNet to conv4", 16, (3, 224, 224),
         (
             ("conv", 3, 64, 11, 4, 2), ("relu",), ("pool", 3, 2),
-            ("conv", 64, 192, 5, 1, 2), ("relu",), ("pool", 3, 2), ("conv", 192, 384, 3, 1, 1), ("relu",), ("conv", 384, 256, 3, 1, 1),
-            ("relu",), ("pool", 3, 2), ("flatten",), ("linear", 9216, 2048), ("relu",),
+            ("conv", 64, 192, 5, 1, 2), ("relu",), ("pool", 3, 2), 
+            ("conv", 192, 384, 3, 1, 1), ("relu",), ("conv", 384, 256, 3, 1, 1), ("relu",),
+            ("pool", 3, 2), ("flatten",), ("linear", 9216, 2048), ("relu",),
             ("linear", 2048, 12), ("relu",), ("linear", 12, 10),
         ),
         momentum=0.9,

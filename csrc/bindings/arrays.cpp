@@ -76,6 +76,10 @@ Shape shape_of(const py::array& array) {
   return Shape(array.shape(), array.shape() + array.ndim());
 }
 
+std::optional<Shape> optional_shape(const std::optional<py::array>& array) {
+  return array ? std::optional<Shape>(shape_of(*array)) : std::nullopt;
+}
+
 void require_shape(const char* name, const py::array& array, const Shape& expected) {
   if (shape_of(array) != expected)
     throw ShapeError(message(name, " must have shape ", expected, ", got ", shape_of(array)));

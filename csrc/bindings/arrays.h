@@ -32,6 +32,7 @@ std::optional<py::array> optional_dense_as(const char* name, py::handle object,
 py::array in_place(const char* name, py::handle object, const py::array& like);
 
 Shape shape_of(const py::array& array);
+std::optional<Shape> optional_shape(const std::optional<py::array>& array);
 // ShapeError "dy must have shape (2, 3), got (2, 4)".
 void require_shape(const char* name, const py::array& array, const Shape& expected);
 py::tuple to_tuple(const Shape& shape);

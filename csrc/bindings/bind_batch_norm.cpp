@@ -9,11 +9,6 @@
 namespace pynn {
 namespace {
 
-std::optional<Shape> optional_shape(const std::optional<py::array>& array) {
-  if (!array) return std::nullopt;
-  return shape_of(*array);
-}
-
 BatchNormShape to_batch_norm_shape(const Shape& x) {
   return {x[0], x[1], x.size() == 4 ? x[2] * x[3] : 1};
 }

@@ -29,9 +29,9 @@ py::array conv2d(py::handle x_object, py::handle w_object, py::handle b_object, 
   const py::array x = dense("x", x_object);
   const py::array w = dense_as("w", w_object, x);
   const std::optional<py::array> b = optional_dense_as("b", b_object, x);
-  const Conv2dShape s = conv2d_shape(
-      shape_of(x), shape_of(w), b ? std::optional<Shape>(shape_of(*b)) : std::nullopt,
-      to_pair("stride", stride), to_padding(padding), to_pair("dilation", dilation), groups);
+  const Conv2dShape s =
+      conv2d_shape(shape_of(x), shape_of(w), optional_shape(b), to_pair("stride", stride),
+                   to_padding(padding), to_pair("dilation", dilation), groups);
   py::array y = empty(output_shape(s), x);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);

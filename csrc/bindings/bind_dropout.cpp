@@ -8,8 +8,8 @@
 namespace pynn {
 namespace {
 
-constexpr std::int64_t kBlock = 1024;        // values of one sample; a multiple of 4
-constexpr std::int64_t kWorkPerElement = 8;  // a quarter of a Philox block
+constexpr std::int64_t kDropoutBlock = 1024;  // values of one sample; a multiple of 4
+constexpr std::int64_t kWorkPerWord = 8;      // a quarter of a Philox block
 
 py::array dropout(py::handle x_object, double p, std::uint64_t seed, std::int64_t step,
                   std::int64_t node, std::int64_t first_sample) {
@@ -18,27 +18,28 @@ py::array dropout(py::handle x_object, double p, std::uint64_t seed, std::int64_
   py::array y = empty(shape_of(x), x);
   const std::int64_t samples = x.ndim() == 0 ? 1 : x.shape(0);
   const std::int64_t size = samples == 0 ? 0 : x.size() / samples;
-  const std::int64_t blocks = (size + kBlock - 1) / kBlock;
+  const std::int64_t blocks = (size + kDropoutBlock - 1) / kDropoutBlock;
   const PhiloxStream stream = philox_stream(seed, step, node);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const T* x_data = data<T>(x);
     T* y_data = mutable_data<T>(y);
-    ReleaseGil nogil(x.size() * kWorkPerElement);
+    ReleaseGil nogil(x.size() * kWorkPerWord);
     if (p == 0) return void(std::copy(x_data, x_data + samples * size, y_data));
     if (p == 1) return void(std::fill(y_data, y_data + samples * size, T(0)));
     const auto threshold = static_cast<std::uint32_t>(drop_threshold(p));
     const T scale = static_cast<T>(1 / (1 - p));
-    parallel_for(samples * blocks, std::min(size, kBlock) * kWorkPerElement,
-                 [=](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t unit = begin; unit < end; ++unit) {
-                     const std::int64_t sample = unit / blocks, first = unit % blocks * kBlock;
-                     const std::int64_t offset = sample * size + first;
-                     isa_table<T>().dropout.forward(stream, low_word(first_sample + sample), first,
-                                                    std::min(kBlock, size - first), threshold,
-                                                    scale, x_data + offset, y_data + offset);
-                   }
-                 });
+    parallel_for(
+        samples * blocks, std::min(size, kDropoutBlock) * kWorkPerWord,
+        [=](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t unit = begin; unit < end; ++unit) {
+            const std::int64_t sample = unit / blocks, first = unit % blocks * kDropoutBlock;
+            const std::int64_t offset = sample * size + first;
+            isa_table<T>().dropout.forward(stream, low_word(first_sample + sample), first,
+                                           std::min(kDropoutBlock, size - first), threshold, scale,
+                                           x_data + offset, y_data + offset);
+          }
+        });
   });
   return y;
 }

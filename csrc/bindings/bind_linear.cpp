@@ -5,10 +5,6 @@
 namespace pynn {
 namespace {
 
-std::optional<Shape> optional_shape(const std::optional<py::array>& array) {
-  return array ? std::optional<Shape>(shape_of(*array)) : std::nullopt;
-}
-
 std::int64_t rows_of(const Shape& x) { return element_count(Shape(x.begin(), x.end() - 1)); }
 
 py::array linear(py::handle x_object, py::handle w_object, py::handle b_object) {

@@ -6,7 +6,7 @@
 namespace pynn {
 namespace {
 
-constexpr std::int64_t kBlock =
+constexpr std::int64_t kLossBlock =
     4096;  // values summed together; the sums of the blocks are added in order
 
 py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
@@ -17,7 +17,7 @@ py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
   if (shape_of(prediction) != shape_of(target))
     throw ShapeError(message("target must have the shape of prediction, ", shape_of(prediction),
                              ", got ", shape_of(target)));
-  const std::int64_t size = prediction.size(), blocks = (size + kBlock - 1) / kBlock;
+  const std::int64_t size = prediction.size(), blocks = (size + kLossBlock - 1) / kLossBlock;
   std::optional<py::array> loss, gradient;
   if (return_grad) gradient = empty(shape_of(prediction), prediction);
   if (reduction == Reduction::kNone) loss = empty(shape_of(prediction), prediction);
@@ -30,11 +30,11 @@ py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
     T* gradient_data = gradient ? mutable_data<T>(*gradient) : nullptr;
     std::vector<double> sums(static_cast<std::size_t>(blocks));
     ReleaseGil nogil(size * 4);
-    parallel_for(blocks, kBlock * 4, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(blocks, kLossBlock * 4, [&](std::int64_t begin, std::int64_t end) {
       const auto& kernels = isa_table<T>().mse_loss;
       for (std::int64_t block = begin; block < end; ++block) {
-        const std::int64_t first = block * kBlock;
-        const std::int64_t count = size - first < kBlock ? size - first : kBlock;
+        const std::int64_t first = block * kLossBlock;
+        const std::int64_t count = size - first < kLossBlock ? size - first : kLossBlock;
         sums[static_cast<std::size_t>(block)] = kernels.sum(
             count, prediction_data + first, target_data + first, static_cast<T>(2 * factor),
             gradient_data ? gradient_data + first : nullptr);

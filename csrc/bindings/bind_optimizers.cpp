@@ -9,7 +9,7 @@ namespace {
 
 // Updates cost little arithmetic but several streams of memory: worth a second thread sooner than
 // their additions say.
-constexpr std::int64_t kWorkPerElement = 4;
+constexpr std::int64_t kWorkPerUpdate = 4;
 
 // The gradient, (size,): all the other arrays have its dtype and shape.
 py::array flat_gradient(py::handle object) {
@@ -48,8 +48,8 @@ void sgd_update(py::handle p_object, py::handle g_object, py::handle velocity_ob
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
-    ReleaseGil nogil(size * kWorkPerElement);
-    parallel_pointwise(size, kWorkPerElement, [=](std::int64_t begin, std::int64_t end) {
+    ReleaseGil nogil(size * kWorkPerUpdate);
+    parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().sgd.update(settings, end - begin, p_data + begin, g_data + begin,
                                 velocity_data ? velocity_data + begin : nullptr);
     });
@@ -78,8 +78,8 @@ void adam_update(py::handle p_object, py::handle g_object, py::handle m_object, 
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *m_data = mutable_data<T>(m), *v_data = mutable_data<T>(v);
     const std::int64_t size = g.size();
-    ReleaseGil nogil(size * kWorkPerElement);
-    parallel_pointwise(size, kWorkPerElement, [=](std::int64_t begin, std::int64_t end) {
+    ReleaseGil nogil(size * kWorkPerUpdate);
+    parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().adam.update(settings, end - begin, p_data + begin, g_data + begin,
                                  m_data + begin, v_data + begin);
     });
@@ -101,8 +101,8 @@ void rmsprop_update(py::handle p_object, py::handle g_object, py::handle square_
     T *p_data = mutable_data<T>(p), *square_data = mutable_data<T>(square),
       *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
-    ReleaseGil nogil(size * kWorkPerElement);
-    parallel_pointwise(size, kWorkPerElement, [=](std::int64_t begin, std::int64_t end) {
+    ReleaseGil nogil(size * kWorkPerUpdate);
+    parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().rmsprop.update(settings, end - begin, p_data + begin, g_data + begin,
                                     square_data + begin,
                                     velocity_data ? velocity_data + begin : nullptr);

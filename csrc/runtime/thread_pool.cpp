@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -28,8 +32,9 @@ namespace {
 // Below this much work per thread (floating-point operations) waking another one costs more than it
 // saves.
 constexpr std::int64_t kWorkPerThread = 1 << 18;
-// How often a waiting thread looks before it sleeps: some tens of microseconds.
-constexpr int kSpins = 4000;
+constexpr int kMaxThreads = 1024;
+// How long a waiting thread looks before it sleeps; waking it then takes about as long.
+constexpr std::chrono::microseconds kSpinTime{50};
 
 void pause() {
 #if defined(__x86_64__)
@@ -39,20 +44,37 @@ void pause() {
 #endif
 }
 
-thread_local bool inside_worker = false;
+// Looks for kSpinTime at most; false where `done` was not true by then.
+template <typename Done>
+bool spin_until(const Done& done) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (done()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < deadline);
+  return false;
+}
+
+thread_local bool inside_parallel_for = false;
 
 class Pool {
  public:
-  explicit Pool(int threads) {
+  explicit Pool(int threads) : threads_(threads), spins_(threads <= usable_processors()) {
     workers_.reserve(static_cast<std::size_t>(threads - 1));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
+    try {
+      for (int part = 1; part < threads; ++part)
+        workers_.emplace_back([this, part] { serve(part); });
+    } catch (const std::system_error&) {
+      // The system has no more threads to give: those that there are do the work.
+    }
   }
 
   ~Pool() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-      epoch_.fetch_add(1);
+      job_.store(kStop, std::memory_order_release);
     }
     wake_.notify_all();
     for (std::thread& worker : workers_) worker.join();
@@ -61,54 +83,68 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }  // as asked for
 
   // False when another caller is using the pool.
-  bool run(std::int64_t units, int parts, RangeFunction function, void* context) {
-    std::unique_lock<std::mutex> busy(busy_, std::try_to_lock);
-    if (!busy.owns_lock()) return false;
+  bool run(std::int64_t units, int wanted_parts, RangeFunction function, void* context) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    const int parts = std::min(wanted_parts, static_cast<int>(workers_.size()) + 1);
     units_ = units;
-    parts_ = parts;
     function_ = function;
     context_ = context;
-    pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    pending_.store(parts - 1, std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      epoch_.fetch_add(1, std::memory_order_release);
+      const std::uint64_t number = job_.load(std::memory_order_relaxed) / kPartsRange + 1;
+      job_.store(number * kPartsRange + static_cast<std::uint64_t>(parts),
+                 std::memory_order_release);
     }
     wake_.notify_all();
-    work(0);
-    for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin) {
-      if (spin < kSpins) {
-        pause();
-        continue;
-      }
+    inside_parallel_for = true;
+    work(0, parts);
+    inside_parallel_for = false;
+    const auto finished = [this] { return pending_.load(std::memory_order_acquire) == 0; };
+    if (!finished() && !(spins_ && spin_until(finished))) {
       std::unique_lock<std::mutex> lock(mutex_);
-      done_.wait(lock, [this] { return pending_.load(std::memory_order_acquire) == 0; });
+      done_.wait(lock, finished);
     }
+    const std::exception_ptr error = std::exchange(error_, nullptr);
+    busy_.store(false, std::memory_order_release);
+    if (error) std::rethrow_exception(error);
     return true;
   }
 
  private:
-  void work(int part) {
-    if (part >= parts_) return;
-    const std::int64_t begin = units_ * part / parts_, end = units_ * (part + 1) / parts_;
-    if (begin < end) function_(context_, begin, end);
+  // A job is its number and its parts in one word, so that a thread that has no part in it need not
+  // read anything that the next job changes; the caller waits only for those that have.
+  static constexpr std::uint64_t kPartsRange = 2 * kMaxThreads;
+  static constexpr std::uint64_t kStop = ~std::uint64_t{0};
+
+  void work(int part, int parts) {
+    const std::int64_t begin = units_ * part / parts, end = units_ * (part + 1) / parts;
+    if (begin == end) return;
+    try {
+      function_(context_, begin, end);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
   }
 
   void serve(int part) {
-    inside_worker = true;
+    inside_parallel_for = true;
     std::uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && epoch_.load(std::memory_order_acquire) == seen; ++spin)
-        pause();
-      if (epoch_.load(std::memory_order_acquire) == seen) {
+      const auto called = [this, &seen] { return job_.load(std::memory_order_acquire) != seen; };
+      if (!(spins_ && spin_until(called))) {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [this, seen] { return epoch_.load(std::memory_order_acquire) != seen; });
+        wake_.wait(lock, called);
       }
-      seen = epoch_.load(std::memory_order_acquire);
-      if (stop_.load()) return;
-      work(part);
+      seen = job_.load(std::memory_order_acquire);
+      if (seen == kStop) return;
+      const int parts = static_cast<int>(seen % kPartsRange);
+      if (part >= parts) continue;
+      work(part, parts);
       if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         std::lock_guard<std::mutex> lock(mutex_);
         done_.notify_one();
@@ -116,59 +152,60 @@ class Pool {
     }
   }
 
+  const int threads_;
+  const bool spins_;  // not where threads outnumber processors: they would hold each other up
   std::vector<std::thread> workers_;
-  std::mutex busy_, mutex_;
+  std::mutex mutex_;
   std::condition_variable wake_, done_;
-  std::atomic<std::uint64_t> epoch_{0};
+  std::atomic<bool> busy_{false};
+  std::atomic<std::uint64_t> job_{0};
   std::atomic<int> pending_{0};
-  std::atomic<bool> stop_{false};
   std::int64_t units_ = 0;
-  int parts_ = 0;
   RangeFunction function_ = nullptr;
   void* context_ = nullptr;
+  std::exception_ptr error_;  // guarded by mutex_
 };
 
 int default_threads() {
   for (const char* name : {"PYNN_NUM_THREADS", "OMP_NUM_THREADS"}) {
     const char* text = std::getenv(name);
     const int count = text ? std::atoi(text) : 0;
-    if (count >= 1) return std::min(count, 1024);
+    if (count >= 1) return std::min(count, kMaxThreads);
   }
   return usable_processors();
 }
 
 // Never destroyed: at exit, threads of the host program may still be calling.
-std::mutex& pool_mutex() {
-  static std::mutex* mutex = new std::mutex;
-  return *mutex;
-}
-std::shared_ptr<Pool>& pool_slot() {
-  static auto* slot = new std::shared_ptr<Pool>;
-  return *slot;
-}
+struct State {
+  std::mutex mutex;
+  std::shared_ptr<Pool> pool;
+};
+State* make_state();
+State* state = make_state();
 std::atomic<int> thread_count{0};
 
 // A forked child has none of its parent's threads and may have inherited a locked mutex: it starts
 // from nothing, and leaves the parent's pool where it lies.
 void forget_pool_in_child() {
-  new (&pool_mutex()) std::mutex;
-  new (&pool_slot()) std::shared_ptr<Pool>;
-  inside_worker = false;
+  state = new State;
+  inside_parallel_for = false;
+}
+
+State* make_state() {
+#if defined(__unix__) || defined(__APPLE__)
+  pthread_atfork(nullptr, nullptr, forget_pool_in_child);
+#endif
+  return new State;
 }
 
 std::shared_ptr<Pool> pool() {
-  std::lock_guard<std::mutex> lock(pool_mutex());
-  std::shared_ptr<Pool>& slot = pool_slot();
+  std::lock_guard<std::mutex> lock(state->mutex);
   const int threads = num_threads();
-  if (!slot || slot->threads() != threads) {
-#if defined(__unix__) || defined(__APPLE__)
-    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool_in_child);
-    (void)registered;
-#endif
-    slot.reset();
-    slot = std::make_shared<Pool>(threads);
+  if (!state->pool || state->pool->threads() != threads) {
+    state->pool.reset();
+    state->pool = std::make_shared<Pool>(threads);
   }
-  return slot;
+  return state->pool;
 }
 
 #if defined(__linux__)
@@ -213,9 +250,9 @@ int num_threads() {
 }
 
 void set_num_threads(int count) {
-  if (count < 1 || count > 1024)
-    throw std::invalid_argument("the number of threads must be 1 to 1024, got " +
-                                std::to_string(count));
+  if (count < 1 || count > kMaxThreads)
+    throw std::invalid_argument("the number of threads must be 1 to " +
+                                std::to_string(kMaxThreads) + ", got " + std::to_string(count));
   thread_count.store(count);
 }
 
@@ -225,7 +262,7 @@ void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction 
   const std::int64_t wanted =
       std::min(units, units * std::max<std::int64_t>(work_per_unit, 1) / kWorkPerThread);
   const int parts = static_cast<int>(std::min<std::int64_t>(num_threads(), wanted));
-  if (parts > 1 && !inside_worker && pool()->run(units, parts, function, context)) return;
+  if (parts > 1 && !inside_parallel_for && pool()->run(units, parts, function, context)) return;
   function(context, 0, units);
 }
 

@@ -22,49 +22,47 @@ void fill_tables(IsaTables&);
 
 namespace {
 
-struct Choice {
-  const char* name;
-  void (*fill)(IsaTables&);
-};
-
-std::vector<Choice> choices() {
-  std::vector<Choice> found;
-#ifdef PYNN_HAVE_avx512
-  if (cpu_features().avx512) found.push_back({"avx512", avx512::fill_tables});
-#endif
-#ifdef PYNN_HAVE_avx2
-  if (cpu_features().avx2) found.push_back({"avx2", avx2::fill_tables});
-#endif
-  found.push_back({"baseline", baseline::fill_tables});
-  return found;
-}
-
-Choice choose() {
-  const std::vector<Choice> found = choices();
-  const char* wanted = std::getenv("PYNN_ISA");
-  if (!wanted || !*wanted) return found.front();
-  std::string names;
-  for (const Choice& choice : found) {
-    if (std::string(wanted) == choice.name) return choice;
-    names += std::string(names.empty() ? "" : ", ") + choice.name;
-  }
-  throw std::runtime_error("PYNN_ISA=" + std::string(wanted) +
-                           " is not available here; choose from " + names);
-}
-
-struct Chosen {
+struct Isa {
   std::string name;
   IsaTables tables;
 };
 
-const Chosen& chosen() {
-  static const Chosen value = [] {
-    const Choice choice = choose();
-    Chosen result{choice.name, {}};
-    choice.fill(result.tables);
-    return result;
+Isa make(const char* name, void (*fill_tables)(IsaTables&)) {
+  Isa isa{name, {}};
+  fill_tables(isa.tables);
+  return isa;
+}
+
+const std::vector<Isa>& isas() {
+  static const std::vector<Isa> found = [] {
+    std::vector<Isa> list;
+#ifdef PYNN_HAVE_avx512
+    if (cpu_features().avx512) list.push_back(make("avx512", avx512::fill_tables));
+#endif
+#ifdef PYNN_HAVE_avx2
+    if (cpu_features().avx2) list.push_back(make("avx2", avx2::fill_tables));
+#endif
+    list.push_back(make("baseline", baseline::fill_tables));
+    return list;
   }();
-  return value;
+  return found;
+}
+
+const Isa& find(const std::string& name, const char* source) {
+  std::string names;
+  for (const Isa& isa : isas()) {
+    if (isa.name == name) return isa;
+    names += (names.empty() ? "" : ", ") + isa.name;
+  }
+  throw std::runtime_error(source + name + " is not available here; choose from " + names);
+}
+
+const Isa& chosen() {
+  static const Isa& isa = []() -> const Isa& {
+    const char* wanted = std::getenv("PYNN_ISA");
+    return wanted && *wanted ? find(wanted, "PYNN_ISA=") : isas().front();
+  }();
+  return isa;
 }
 
 }  // namespace
@@ -73,10 +71,11 @@ const std::string& isa_name() { return chosen().name; }
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const Choice& choice : choices()) names.emplace_back(choice.name);
+  for (const Isa& isa : isas()) names.push_back(isa.name);
   return names;
 }
 
 const IsaTables& isa_tables() { return chosen().tables; }
+const IsaTables& isa_tables(const std::string& name) { return find(name, "").tables; }
 
 }  // namespace pynn

@@ -77,6 +77,7 @@ struct IsaTables {
 const std::string& isa_name();
 std::vector<std::string> available_isas();  // best first
 const IsaTables& isa_tables();
+const IsaTables& isa_tables(const std::string& name);  // of an available one
 
 template <typename T>
 const IsaTable<T>& isa_table();

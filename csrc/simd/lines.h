@@ -21,6 +21,7 @@ constexpr std::int64_t kBundle = 256;  // lines side by side
 template <typename Row, typename Block, typename Bundle>
 inline void for_each_line(const SoftmaxShape& s, std::int64_t begin, std::int64_t end,
                           const Row& row, const Block& block, const Bundle& bundle) {
+  if (begin >= end) return;
   if (s.inner == 1 && s.axis >= kLong) {
     for (std::int64_t line = begin; line < end; ++line) row(line * s.axis);
     return;

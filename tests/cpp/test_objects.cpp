@@ -1,0 +1,120 @@
+// What the object files of the instruction sets are made of. Arguments: nm, objdump, the files.
+//
+// A weak symbol may be merged with another set's, and a static initialiser runs on any processor:
+// either would execute instructions that the processor may not have. A spill in the innermost loop
+// of a matrix product costs much of its speed.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+std::vector<std::string> lines_of(const std::string& command) {
+  std::vector<std::string> lines;
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
+  std::string line;
+  for (int c; pipe && (c = std::fgetc(pipe.get())) != EOF;) {
+    if (c != '\n') {
+      line += static_cast<char>(c);
+      continue;
+    }
+    lines.push_back(line);
+    line.clear();
+  }
+  return lines;
+}
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+struct Instruction {
+  unsigned long address;
+  std::string text;
+
+  unsigned long target() const {  // of a jump within the function, or 0
+    if (text[0] != 'j' && text[0] != 'b') return 0;
+    const std::size_t space = text.find(' ');
+    return space == std::string::npos ? 0 : std::strtoul(text.c_str() + space, nullptr, 16);
+  }
+  bool multiplies() const {
+    return text.rfind("vfm", 0) == 0 || text.rfind("mulp", 0) == 0 || text.rfind("fmla", 0) == 0;
+  }
+  bool touches_stack() const { return has(text, "(%rsp") || has(text, "[sp"); }
+};
+
+using Code = std::vector<Instruction>;
+
+// The shortest loop of the function that multiplies.
+Code inner_loop(const Code& function) {
+  Code shortest;
+  for (std::size_t last = 0; last < function.size(); ++last) {
+    const unsigned long target = function[last].target();
+    if (target == 0 || target > function[last].address || target < function[0].address) continue;
+    const auto first = std::find_if(function.begin(), function.end(),
+                                    [&](const Instruction& i) { return i.address == target; });
+    const Code loop(first, function.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+    const bool multiplies =
+        std::any_of(loop.begin(), loop.end(), [](const Instruction& i) { return i.multiplies(); });
+    if (multiplies && (shortest.empty() || loop.size() < shortest.size())) shortest = loop;
+  }
+  return shortest;
+}
+
+void check_tile(const std::string& file, const std::string& name, const Code& function) {
+  const Code loop = inner_loop(function);
+  CHECK(!loop.empty(), file, name, "has no loop that multiplies");
+  for (const Instruction& instruction : loop)
+    CHECK(!instruction.touches_stack(), file, name, "spills:", instruction.text);
+}
+
+void check_tiles(const std::string& objdump, const std::string& file) {
+  std::string name;
+  Code function;
+  int tiles = 0;
+  const auto finish = [&] {
+    if (has(name, "::tile<")) {
+      check_tile(file, name, function);
+      ++tiles;
+    }
+    function.clear();
+  };
+  for (const std::string& line : lines_of(objdump + " -d -C --no-show-raw-insn '" + file + "'")) {
+    const std::size_t label = line.find(" <"), tab = line.find('\t');
+    if (ends_with(line, ">:") && label != std::string::npos) {
+      finish();
+      name = line.substr(label + 2);
+    } else if (tab != std::string::npos) {
+      function.push_back({std::strtoul(line.c_str(), nullptr, 16), line.substr(tab + 1)});
+    }
+  }
+  finish();
+  CHECK(tiles >= 8, file, tiles, "tiles found");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::string nm = arguments[1], objdump = arguments[2];
+  CHECK(count > 3, "no object files");
+  for (int i = 3; i < count; ++i) {
+    const std::string file = arguments[i];
+    const std::vector<std::string> symbols = lines_of(nm + " -P '" + file + "'");
+    CHECK(!symbols.empty(), file, "has no symbols");
+    for (const std::string& symbol : symbols) {  // name, kind, address, size
+      const std::string kind = symbol.substr(symbol.find(' ') + 1, 1);
+      CHECK(!has("WwVvu", kind), file, "weak:", symbol);
+      CHECK(!has(symbol, "_GLOBAL__sub_I"), file, "initialiser:", symbol);
+    }
+    if (ends_with(file, "gemm.cpp.o")) check_tiles(objdump, file);
+  }
+  return pynn::test::failures() ? 1 : 0;
+}
