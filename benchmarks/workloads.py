@@ -113,7 +113,7 @@ TRAINING = (
         "AlexNet to conv4", 16, (3, 224, 224),
         (
             ("conv", 3, 64, 11, 4, 2), ("relu",), ("pool", 3, 2),
-            ("conv", 64, 192, 5, 1, 2), ("relu",), ("pool", 3, 2), 
+            ("conv", 64, 192, 5, 1, 2), ("relu",), ("pool", 3, 2),
             ("conv", 192, 384, 3, 1, 1), ("relu",), ("conv", 384, 256, 3, 1, 1), ("relu",),
             ("pool", 3, 2), ("flatten",), ("linear", 9216, 2048), ("relu",),
             ("linear", 2048, 12), ("relu",), ("linear", 12, 10),
