@@ -1,9 +1,8 @@
 """The one seed behind initialisation, shuffling and dropout.
 
 Masks of random operators do not come from a stream that is consumed: each word is Philox4x32-10 of
-    (seed, step, node, sample,
-element), so the number of threads, the batch order of other layers and the back end cannot change
-it."""
+(seed, step, node, sample, element), so the number of threads, the batch order of other layers and
+the back end cannot change it."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """X where x > 0, else negative_slope * x, in any shape."""
+    """y = x where x > 0, else negative_slope * x, in any shape."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = float(negative_slope)
