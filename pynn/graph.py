@@ -13,13 +13,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pynn.errors import PynnError, StateError
+from pynn.errors import DTypeError, PynnError, StateError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Attributes = dict[str, Any]
+
+
+def plain_array(name: str, value: ArrayLike) -> Array:
+    """Anything that NumPy reads as an array; a masked array is refused, because its mask would be
+    lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name} must not be a masked array; fill it first, with {name}.filled(value)"
+        )
+    return np.asarray(value)
 
 
 @dataclass(frozen=True)

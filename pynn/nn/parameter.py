@@ -171,8 +171,7 @@ class Parameter(Stored):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Parameter.__init__(self, state["data"], requires_grad=state["requires_grad"])
-        if state["grad"] is not None:
-            self.grad = state["grad"]
+        self._grad = state["grad"]  # it moves with the values when they are laid out
 
     def __repr__(self) -> str:
         frozen = "" if self._requires_grad else ", requires_grad=False"
@@ -183,7 +182,8 @@ class Buffer(Stored):
     """A tensor that belongs to a model's state but is not trained, such as running statistics.
 
     Args:
-        data: the initial values, copied. Floating dtypes follow the model's dtype, integers stay.
+        data: the initial values, copied. `Module.astype` converts floating dtypes, integers stay;
+            in forward all are read in the model's dtype.
     """
 
     __slots__ = ("_data",)
