@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pynn.graph import Array
+from pynn.errors import ShapeError
+from pynn.graph import Array, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
 
@@ -100,6 +101,8 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Array, Any]]:
     if not isinstance(data, tuple):
         yield from data
         return
-    x, y = np.asarray(data[0]), np.asarray(data[1])
+    x, y = (plain_array(name, value) for name, value in zip("xy", data, strict=True))
+    if y.ndim == 0 or len(x) != len(y):
+        raise ShapeError(f"x has {len(x)} samples but y has {len(y) if y.ndim else 'no'}")
     for begin in range(0, len(x), batch_size):
         yield x[begin : begin + batch_size], y[begin : begin + batch_size]

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import executors
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.graph import Array, Stored
+from pynn.graph import Array, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
 from pynn.nn.parameter import Parameter
@@ -24,6 +24,7 @@ class CompiledStep:
         steps: batches trained on so far.
         output: what the model gave for the last batch, before the update.
         last_finite_loss: the loss of the last batch whose loss was finite, or None.
+        accumulated: batches whose gradients wait for the next update.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class CompiledStep:
         self.steps = 0
         self.output: Array = np.empty(0)
         self.last_finite_loss: float | None = None
-        self._accumulated = 0
+        self.accumulated = 0
 
     def __call__(self, x: ArrayLike, y: Any) -> float:
         """Train on one batch.
@@ -60,7 +61,7 @@ class CompiledStep:
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
         array = self.model.as_input(x)
-        target = np.asarray(y)
+        target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
@@ -95,15 +96,15 @@ class CompiledStep:
 
     def _take(self, gradients: list[tuple[Stored, Array]]) -> None:
         """Add the gradients of one batch up and, when enough batches have come, update."""
-        if self._accumulated == 0:
+        if self.accumulated == 0:
             self.optimizer.zero_grad()
         for variable, gradient in gradients:
             assert isinstance(variable, Parameter)
             variable.add_gradient(gradient)
-        self._accumulated += 1
-        if self._accumulated < self.accumulate:
+        self.accumulated += 1
+        if self.accumulated < self.accumulate:
             return
-        self._accumulated = 0
+        self.accumulated = 0
         if self.accumulate > 1:
             for variable, _ in gradients:
                 assert isinstance(variable, Parameter)

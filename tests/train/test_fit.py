@@ -132,6 +132,34 @@ def test_early_stopping_restores_the_best_epoch():
     assert bits(net) == seen[best]
 
 
+def test_early_stopping_never_takes_what_is_not_a_number_for_the_best():
+    net = model()
+
+    class Broken(nn.CrossEntropyLoss):
+        def value_and_gradient(self, output, target):
+            value, gradient = super().value_and_gradient(output, target)
+            return (value if net.training or net._run_steps > 7 else np.nan), gradient
+
+    stopping = EarlyStopping(patience=3)
+    optimizer = optim.SGD(net.parameters())
+    history = pynn.fit(
+        net, Broken(), optimizer, TRAIN, valid=VALID, epochs=3, callbacks=[stopping], progress=False
+    )
+    assert np.isnan(history[0]["valid_loss"])
+    assert stopping.best == min(history["valid_loss"][1:])
+
+
+def test_validation_data_that_can_be_read_once_or_does_not_fit_is_refused():
+    net = model()
+    before = bits(net)
+    with pytest.raises(TypeError, match="a generator gives its batches only once"):
+        fit(net, optim.SGD(net.parameters()), valid=(batch for batch in [VALID]))
+    assert bits(net) == before
+    for labels, count in ((LABELS, "230"), (3, "no")):
+        with pytest.raises(pynn.ShapeError, match=f"x has 30 samples but y has {count}"):
+            pynn.evaluate(net, nn.CrossEntropyLoss(), (POINTS[:30], labels))
+
+
 def test_early_stopping_says_when_it_watches_nothing():
     net = model()
     with pytest.raises(ValueError, match="watches 'valid_loss', but the history has only epoch"):
@@ -162,6 +190,31 @@ def test_resuming_gives_the_bits_of_a_training_never_interrupted(tmp_path, optim
     assert run(6, seed=99, resume=tmp_path / "run.safetensors") == whole
 
 
+def test_resuming_between_accumulated_batches_gives_the_same_bits(tmp_path):
+    def run(epochs, resume=None):
+        net = model()
+        fit(
+            net, optim.Adam(net.parameters()), epochs=epochs, accumulate=2, resume=resume,
+            callbacks=[Checkpoint(tmp_path / "run")],
+        )  # fmt: skip
+        return bits(net)
+
+    whole = run(2)  # of 7 batches each: the last of the first epoch waits for the second
+    run(1)
+    assert run(2, tmp_path / "run") == whole
+
+
+def test_a_checkpoint_holds_what_callbacks_listed_after_it_did(tmp_path):
+    stopping = EarlyStopping("epoch", mode="max")
+    net = model()
+    fit(
+        net, optim.SGD(net.parameters()), epochs=2,
+        callbacks=[Checkpoint(tmp_path / "run"), stopping],
+    )  # fmt: skip
+    state = json.loads(pynn.io.load_metadata(tmp_path / "run")["pynn.checkpoint"])
+    assert state["callbacks"][1]["state"]["best_epoch"] == stopping.best_epoch == 2
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     net = model()
@@ -184,6 +237,10 @@ def resume(path, net=None, kind=optim.Adam, callbacks=None, **options):
 
 def test_checkpoints_of_other_trainings_are_refused(checkpoint):
     assert "optimiser Adam, this training SGD" in resume(checkpoint, kind=optim.SGD)
+    net = model()
+    optimizer = optim.Adam(net.parameters())
+    with pytest.raises(pynn.FormatError, match="schedule None, this training StepLR"):
+        fit(net, optimizer, schedule=optim.StepLR(optimizer, 1), resume=checkpoint)
     assert "callbacks ['Checkpoint'], this training []" in resume(checkpoint, callbacks=[])
     net = nn.Sequential(nn.Linear(8, 3))
     assert "unknown 1.weight" in resume(checkpoint, net)

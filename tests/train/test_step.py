@@ -132,6 +132,11 @@ def test_outputs_are_fresh_arrays():
     kept = first.copy()
     model(x + 1)
     np.testing.assert_array_equal(first, kept)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    y = model(x)
+    dx = model.backward(np.ones_like(y))
+    y[:] = 0  # the caller's own: backward does not read it
+    np.testing.assert_array_equal(model.backward(np.ones_like(y)), dx)
     for identity in (nn.Identity(), nn.Sequential(nn.Dropout()).eval()):
         y = identity(x)
         np.testing.assert_array_equal(y, x)
@@ -199,6 +204,8 @@ BAD_BATCHES = {
     ),
     "text": (np.array(["a"] * 20), Y, pynn.DTypeError, "real numbers"),
     "complex": (np.zeros((20, 1, 8, 8), complex), Y, pynn.DTypeError, "real numbers"),
+    "masked": (np.ma.masked_array(X), Y, pynn.DTypeError, r"x must not be a masked array; fill it"),
+    "masked_labels": (X, np.ma.masked_array(Y), pynn.DTypeError, r"y must not be a masked array"),
     "a_number": (1.0, Y, pynn.ShapeError, "batch axis"),
 }  # fmt: skip
 
@@ -275,6 +282,18 @@ def test_hyper_parameters_are_read_at_every_step():
     kept = bits(nn.Sequential(model[7]))
     step(X, Y)
     assert bits(nn.Sequential(model[7])) == kept
+
+
+def test_a_senseless_hyper_parameter_of_one_group_leaves_all_groups_alone():
+    model = network()
+    groups = [{"params": model[0].parameters()}, {"params": model[7].parameters()}]
+    optimizer = optim.SGD(groups, lr=0.5)
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer)
+    before = bits(model)
+    optimizer.param_groups[1]["lr"] = -0.5
+    with pytest.raises(ValueError, match="lr must be 0 or more"):
+        step(X, Y)
+    assert bits(model) == before
 
 
 def test_accumulated_batches_give_the_mean_gradient():
