@@ -32,6 +32,14 @@ def plain_array(name: str, value: ArrayLike) -> Array:
     return np.asarray(value)
 
 
+def real_array(name: str, value: ArrayLike) -> Array:
+    """Anything that NumPy reads as an array of real numbers: floats of any size, integers, bool."""
+    array = plain_array(name, value)
+    if array.dtype.kind not in "buif":
+        raise DTypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    return array
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operator as graphs see it. `k` is a module of kernels: `pynn._core` or `pynn.reference`.

@@ -6,6 +6,7 @@ the back end cannot change it."""
 
 from __future__ import annotations
 
+import operator
 import os
 
 import numpy as np
@@ -21,7 +22,7 @@ def manual_seed(seed: int) -> None:
         seed: 0 ... 2**64 - 1.
     """
     global _seed, _rng
-    seed = int(seed)
+    seed = operator.index(seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
     _seed, _rng = seed, None

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from pynn import executors
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
-from pynn.graph import Array, Graph, Shape, Symbol, Variable, plain_array, tracing
+from pynn.graph import Array, Graph, Shape, Symbol, Variable, real_array, tracing
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
 
@@ -229,10 +229,7 @@ class Module:
             raise FormatError(
                 f"the state does not belong to this {type(self).__name__}: {'; '.join(parts)}"
             )
-        arrays = {name: np.asarray(state[name]) for name in variables if name in state}
-        for name, array in arrays.items():
-            if array.dtype.kind not in "buif":
-                raise DTypeError(f"{name} must be an array of real numbers, got {array.dtype}")
+        arrays = {name: real_array(name, state[name]) for name in variables if name in state}
         wrong = [
             f"{name} must have shape {variables[name].shape}, got {array.shape}"
             for name, array in arrays.items()
@@ -278,9 +275,7 @@ class Module:
             DTypeError: it is complex, text or no array of numbers at all.
             ShapeError: it has no batch axis.
         """
-        array = plain_array("x", value)
-        if array.dtype.kind not in "buif":
-            raise DTypeError(f"an input must be an array of real numbers, got dtype {array.dtype}")
+        array = real_array("x", value)
         if array.ndim == 0:
             raise ShapeError("an input must have a batch axis, got a single number")
         return np.ascontiguousarray(array, dtype=self.dtype)
@@ -342,6 +337,7 @@ class Module:
 
         Raises:
             StateError: no call in training mode came before, or its values are gone.
+            DTypeError: dy is not of real numbers.
             ShapeError: dy has not the shape of the output.
         """
         if self._run_tape is None:
@@ -350,7 +346,7 @@ class Module:
                 "then model.backward(dy)"
             )
         graph, tape = self._run_tape
-        gradient = np.ascontiguousarray(dy, dtype=graph.dtype)
+        gradient = np.ascontiguousarray(real_array("dy", dy), dtype=graph.dtype)
         if gradient.shape != tape.output.shape:
             raise ShapeError(
                 f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}"

@@ -38,6 +38,11 @@ class CompiledStep:
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"accumulate must be 1 or more, got {accumulate}")
+        for name, value, kind in (
+            ("model", model, Module), ("loss", loss, Loss), ("optimizer", optimizer, Optimizer),
+        ):  # fmt: skip
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.keep_gradients = accumulate, keep_gradients
         self.steps = 0
@@ -67,7 +72,14 @@ class CompiledStep:
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         self.model._run_tape = None
         graph, tape = self.model._run_forward([array])
-        value, gradient = self.loss.value_and_gradient(tape.output, target)
+        output = tape.output.view()
+        output.flags.writeable = False  # backward may read it: no loss computes in its place
+        value, gradient = self.loss.value_and_gradient(output, target)
+        if np.shape(gradient) != output.shape:
+            raise ShapeError(
+                f"the loss gave a gradient of shape {np.shape(gradient)}, expected {output.shape}"
+            )
+        gradient = np.ascontiguousarray(gradient, dtype=graph.dtype)
         if not math.isfinite(value):
             last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(

@@ -316,7 +316,7 @@ BAD_STATES = {
     "unknown": (lambda s: s.update(c=np.ones(1)), pynn.FormatError, "unknown c"),
     "text": (
         lambda s: s.update({"b.weight": np.full((3, 20), "x")}), pynn.DTypeError,
-        "b.weight must be an array of real numbers, got <U1",
+        "b.weight must be an array of real numbers, got dtype <U1",
     ),
     "complex": (
         lambda s: s.update({"b.weight": np.ones((3, 20), complex)}), pynn.DTypeError, "complex128",
@@ -409,6 +409,26 @@ def test_one_dtype_for_each_model():
     assert model.astype("float64")(X).dtype == np.float64
     with pytest.raises(pynn.DTypeError, match="float32 or float64, got int32"):
         model.astype("int32")
+
+
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
+def test_parameters_and_buffers_take_real_numbers_of_their_shape(kind):
+    for values in (np.ones(2, complex), ["a"], None, np.ma.masked_array([1.0, 2.0])):
+        with pytest.raises(pynn.DTypeError, match=r"data must (not )?be an? "):
+            kind(values)
+    with pytest.raises(pynn.ShapeError, match=r"has shape \(3,\), got \(1,\)"):
+        kind(np.zeros(3)).data = [1.0]
+
+
+def test_sizes_and_seeds_are_integers():
+    layer = nn.Conv2d(1, 2, np.int64(3), stride=np.int8(2), padding=np.int64(1))
+    assert (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), 1)
+    for make in (
+        lambda: nn.Conv2d(1, 1, (2.5, 3)), lambda: nn.MaxPool2d(2.0), lambda: nn.Pad2d(0.5),
+        lambda: pynn.manual_seed(1.5),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            make()
 
 
 def test_buffers_are_read_in_the_dtype_of_the_model():

@@ -442,3 +442,45 @@ def test_astype_keeps_values_and_optimiser_state():
     assert state["steps"] == [2] * 6
     assert state["state"][0]["mean"].dtype == np.float64
     assert state["state"][0]["mean"].any()
+
+
+class Squares(nn.Loss):
+    """As one writes it with NumPy: the gradient is float64 where the target is."""
+
+    def value_and_gradient(self, output, target):
+        difference = output - target
+        return 0.5 * np.sum(difference**2), difference
+
+
+def test_the_gradient_of_a_loss_is_cast_by_hand_and_compiled_alike():
+    target = RNG.random((20, 10))
+    by_hand, compiled, loss = network(), network(), Squares()
+    value = loss(by_hand(X), target)
+    by_hand.backward(loss.backward())
+    optim.SGD(by_hand.parameters()).step()
+    optimizer = optim.SGD(compiled.parameters())
+    assert pynn.compile(compiled, loss, optimizer)(X, target) == value
+    assert bits(compiled) == bits(by_hand)
+
+
+def test_losses_that_break_their_promise_are_refused():
+    class Misshapen(nn.Loss):
+        def value_and_gradient(self, output, target):
+            return 1.0, output[:1]
+
+    class InPlace(nn.Loss):
+        def value_and_gradient(self, output, target):
+            output -= 1
+            return 1.0, output
+
+    model = network()
+    before = bits(model)
+    for loss, error, message in (
+        (Misshapen(), pynn.ShapeError, r"gradient of shape \(1, 10\), expected \(20, 10\)"),
+        (InPlace(), ValueError, "read-only"),
+    ):
+        with pytest.raises(error, match=message):
+            pynn.compile(model, loss, optim.SGD(model.parameters()))(X, Y)
+    assert bits(model) == before
+    with pytest.raises(TypeError, match="loss must be a Loss, got <class"):
+        pynn.compile(model, nn.CrossEntropyLoss, optim.SGD(model.parameters()))
