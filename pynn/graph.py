@@ -171,6 +171,8 @@ class Graph:
 
     def record(self, name: str, operands: Sequence[object], attributes: Attributes) -> Symbol:
         """Add a node; shape errors name the place in the model."""
+        if name not in OPERATORS:
+            raise ValueError(f"{self.path}: no operator is called {name!r}")
         operator = OPERATORS[name]
         inputs = tuple(self.number_of(operand) for operand in operands)
         shapes = [None if number is None else self.shapes[number] for number in inputs]

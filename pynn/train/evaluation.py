@@ -26,9 +26,11 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = mode
 
 
-def count_correct(output: Array, target: Any) -> int | None:
-    """How many rows of output (N, C, ...) are largest at their label (N, ...); None where target
-    holds no labels."""
+def count_correct(
+    output: Array, target: Any, ignore_index: int | None = None
+) -> tuple[int, int] | None:
+    """How many rows of output (N, C, ...) are largest at their label (N, ...), and how many there
+    are, those with the label ignore_index left out; None where target holds no labels."""
     labels = np.asarray(target)
     if (
         labels.dtype.kind not in "ui"
@@ -36,7 +38,10 @@ def count_correct(output: Array, target: Any) -> int | None:
         or labels.shape != output.shape[:1] + output.shape[2:]
     ):
         return None
-    return int(np.count_nonzero(output.argmax(axis=1) == labels))
+    correct = output.argmax(axis=1) == labels
+    if ignore_index is not None:
+        correct = correct[labels != ignore_index]
+    return int(np.count_nonzero(correct)), correct.size
 
 
 class Means:
@@ -52,10 +57,10 @@ class Means:
         averaged = getattr(self._loss, "reduction", "mean") == "mean"
         self._sum += value * weight if averaged else value
         self._weight += weight
-        correct = count_correct(output, target)
-        if correct is not None:
-            self._correct += correct
-            self._labels += np.size(target)
+        counts = count_correct(output, target, getattr(self._loss, "ignore_index", None))
+        if counts is not None:
+            self._correct += counts[0]
+            self._labels += counts[1]
 
     @property
     def loss(self) -> float:
@@ -86,7 +91,7 @@ def evaluate(
 
     Returns:
         {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are
-        largest at their label.
+        largest at their label, out of those that the loss does not ignore.
     """
     means = Means(loss)
     with evaluating(model):

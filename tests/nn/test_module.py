@@ -580,11 +580,13 @@ def test_a_python_operator_is_like_any_other():
         ops.unregister("doubled")
     with pytest.raises(AttributeError, match="no operator 'doubled'"):
         ops.doubled  # noqa: B018
+    with pytest.raises(ValueError, match=r"1 \(Doubled\): no operator is called 'doubled'"):
+        model(X[:1])
 
 
 class Doubled(nn.Module):
     def forward(self, x):
-        return ops.doubled(x, factor=3.0)
+        return x.apply("doubled", factor=3.0)
 
 
 def test_a_python_operator_that_lies_about_its_shape_is_caught():

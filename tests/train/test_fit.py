@@ -50,6 +50,8 @@ def test_history_has_what_was_measured():
     assert history[-1]["valid_loss"] == measured["loss"]
     assert history[-1]["valid_accuracy"] == measured["accuracy"]
     assert net.training
+    assert history[:2] == history.rows[:2]
+    assert history[np.int64(1)] == history.rows[1]
     with pytest.raises(KeyError, match="no column 'f1', only epoch"):
         history["f1"]
 
@@ -71,6 +73,16 @@ def test_same_seed_same_bits_and_any_source_of_batches():
         fit(net, optim.SGD(net.parameters(), lr=0.1), data=data, seed=5)
         results.add(bits(net))
     assert len(results) == 1
+
+
+def test_ignored_labels_count_in_no_accuracy():
+    net = nn.Sequential(nn.Linear(8, 3))
+    x, labels = VALID
+    some = np.where(np.arange(30) < 12, -100, labels)
+    loss = nn.CrossEntropyLoss(ignore_index=-100)
+    measured = pynn.evaluate(net, loss, (x, some), batch_size=7)
+    assert measured == pytest.approx(pynn.evaluate(net, loss, (x[12:], labels[12:])), rel=1e-6)
+    assert "accuracy" not in pynn.evaluate(net, loss, (x, np.full(30, -100)))
 
 
 def test_fit_is_a_loop_over_step():
