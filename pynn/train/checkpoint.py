@@ -64,6 +64,7 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
             for callback in run.callbacks
         ],
         "history": run.history.rows,
+        "tensors": sorted(tensors),
     }
     io.save(path, tensors, {"pynn.checkpoint": json.dumps(state)})
 
@@ -81,6 +82,8 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
     """
     tensors = io.load(path)
     state = _state(path)
+    if set(tensors) != set(map(str, state["tensors"])):
+        raise FormatError(f"{path}: the checkpoint's tensors are not those that were saved")
     kinds = [type(callback).__name__ for callback in run.callbacks]
     schedule = state["schedule"]["kind"] if state["schedule"] else None
     for what, saved, here in (
@@ -139,6 +142,7 @@ _KEYS = {
     "optimizer": dict,
     "callbacks": list,
     "history": list,
+    "tensors": list,
     "schedule": (dict, type(None)),
     "last_finite_loss": (float, int, type(None)),
 }
@@ -158,6 +162,8 @@ def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if key not in state or not isinstance(state[key], kind):  # type: ignore[arg-type]
             raise FormatError(f"{path}: the checkpoint's {key!r} is missing or of the wrong kind")
+        if kind is int and state[key] < 0:
+            raise FormatError(f"{path}: the checkpoint's {key!r} is negative: {state[key]}")
     if state["format"] != _FORMAT:
         raise FormatError(
             f"{path}: the checkpoint has format {state['format']}, this version reads {_FORMAT}"

@@ -267,6 +267,22 @@ def test_a_plain_file_of_tensors_is_no_checkpoint(tmp_path):
     assert "not a checkpoint" in resume(tmp_path / "plain")
 
 
+def test_checkpoints_that_lack_a_tensor_or_count_below_zero_are_refused(checkpoint):
+    tensors, metadata = pynn.io.load(checkpoint), pynn.io.load_metadata(checkpoint)
+    moment = next(name for name in tensors if name.startswith("optimizer"))
+    for changed in (
+        {name: array for name, array in tensors.items() if name != moment},
+        tensors | {"optimizer.0.third": tensors[moment]},
+    ):
+        pynn.io.save(checkpoint, changed, metadata)
+        assert "not those that were saved" in resume(checkpoint)
+    state = json.loads(metadata["pynn.checkpoint"])
+    for key in ("epoch", "steps", "accumulated"):
+        text = json.dumps(state | {key: -1})
+        pynn.io.save(checkpoint, tensors, {"pynn.checkpoint": text})
+        assert f"{key!r} is negative: -1" in resume(checkpoint)
+
+
 def test_truncated_and_mutated_checkpoints_are_refused(checkpoint):
     whole = checkpoint.read_bytes()
     for size in (0, 7, 8, 100, len(whole) // 2, len(whole) - 1):
