@@ -53,8 +53,7 @@ def bench(operators: Iterable[str] = (), *, budget: float = 0.2) -> list[dict[st
 
     Returns:
         One dictionary for each case: operator, case, shapes, native_ms and numpy_ms (medians),
-            gflops (of native), and ratio
-        (NumPy's time over native's).
+        gflops (of native), and ratio (NumPy's time over native's).
 
     Raises:
         ValueError: an operator has no such cases.

@@ -77,10 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text}")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -176,12 +175,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Mistakes of the user end in one line on
     standard error."""
     arguments = _parser().parse_args(argv)
-    if getattr(arguments, "threads", None):
-        pynn.set_num_threads(arguments.threads)
     command = {"run": _run, "bench": _bench, "info": _info, "selftest": _selftest}[
         arguments.command
     ]
     try:
+        if getattr(arguments, "threads", None):
+            pynn.set_num_threads(arguments.threads)
         return command(arguments)
     except (pynn.PynnError, OSError, ValueError) as error:
         print(f"pynn: {error}", file=sys.stderr)

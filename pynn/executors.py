@@ -1,8 +1,7 @@
 """Running a graph node by node, on whichever kernels the current back end names.
 
-Every executor answers the same two calls: `forward(graph, inputs, stream)` gives a Tape,
-    `backward(graph, tape, dy, needed)`
-gives the gradients of inputs and parameters.
+Every executor answers the same two calls: `forward(graph, inputs, stream, keep)` gives a Tape,
+`backward(graph, tape, dy, needed)` gives the gradients of inputs and parameters.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def forward(graph: Graph, inputs: Sequence[Array], stream: Stream, *, keep: bool
     k: ModuleType = kernels()
     values: dict[int, Array] = dict(zip(graph.inputs, inputs, strict=True))
     for number, variable in graph.variables.items():
-        values[number] = variable.data
+        values[number] = np.asarray(variable.data, dtype=graph.dtype)
     for number, constant in graph.constants.items():
         values[number] = np.asarray(constant, dtype=graph.dtype)
     tape = Tape(values, np.empty(0), stream)

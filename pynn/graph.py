@@ -13,13 +13,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pynn.errors import PynnError, StateError
+from pynn.errors import DTypeError, PynnError, StateError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Attributes = dict[str, Any]
+
+
+def plain_array(name: str, value: ArrayLike) -> Array:
+    """Anything that NumPy reads as an array; a masked array is refused, because its mask would be
+    lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name} must not be a masked array; fill it first, with {name}.filled(value)"
+        )
+    return np.asarray(value)
+
+
+def real_array(name: str, value: ArrayLike) -> Array:
+    """Anything that NumPy reads as an array of real numbers: floats of any size, integers, bool."""
+    array = plain_array(name, value)
+    if array.dtype.kind not in "buif":
+        raise DTypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    return array
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,8 @@ class Graph:
 
     def record(self, name: str, operands: Sequence[object], attributes: Attributes) -> Symbol:
         """Add a node; shape errors name the place in the model."""
+        if name not in OPERATORS:
+            raise ValueError(f"{self.path}: no operator is called {name!r}")
         operator = OPERATORS[name]
         inputs = tuple(self.number_of(operand) for operand in operands)
         shapes = [None if number is None else self.shapes[number] for number in inputs]

@@ -1,12 +1,12 @@
 """The one seed behind initialisation, shuffling and dropout.
 
 Masks of random operators do not come from a stream that is consumed: each word is Philox4x32-10 of
-    (seed, step, node, sample,
-element), so the number of threads, the batch order of other layers and the back end cannot change
-it."""
+(seed, step, node, sample, element), so the number of threads, the batch order of other layers and
+the back end cannot change it."""
 
 from __future__ import annotations
 
+import operator
 import os
 
 import numpy as np
@@ -22,7 +22,7 @@ def manual_seed(seed: int) -> None:
         seed: 0 ... 2**64 - 1.
     """
     global _seed, _rng
-    seed = int(seed)
+    seed = operator.index(seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
     _seed, _rng = seed, None

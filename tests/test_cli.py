@@ -129,6 +129,7 @@ def test_selftest(capsys):
     [
         (["run", "convnet", "--data", "nowhere"], "unknown data set 'nowhere': expected mnist"),
         (["run", "convnet", "--backend", "cuda"], "built without CUDA"),
+        (["run", "convnet", "--threads", "99999"], "must be 1 to 1024, got 99999"),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, words, tmp_path, capsys):

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from pynn.data import _batches
 from pynn.data.splits import check_seed
 from pynn.errors import DTypeError, LabelError, ShapeError
+from pynn.graph import plain_array
 
 Array = NDArray[Any]
 
@@ -131,7 +132,7 @@ def _as_rows(array: Array) -> Array:
 
 
 def _dense_images(images: Array) -> Array:
-    images = np.asarray(images)
+    images = plain_array("images", images)
     if images.dtype.newbyteorder("=") not in (np.uint8, np.float32, np.float64):
         raise DTypeError(f"images must be uint8, float32 or float64, got {images.dtype}")
     if images.ndim < 2:
@@ -140,10 +141,10 @@ def _dense_images(images: Array) -> Array:
 
 
 def _dense_labels(labels: Array, dtype: np.dtype[Any]) -> Array:
-    labels = np.asarray(labels)
+    labels = plain_array("labels", labels)
     if labels.ndim < 1:
         raise ShapeError("labels must have shape (N, ...), got ()")
-    if np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind in "ui":
         if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
             raise LabelError(f"label {labels.max()} does not fit int64")
         return np.require(labels, np.int64, ["C", "A"])

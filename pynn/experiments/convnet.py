@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pynn
-from pynn import data, io, nn, optim
+from pynn import io, nn, optim
 from pynn.data import Batches, Dataset, split_last
 from pynn.report import save_learning_curves
 
@@ -19,8 +19,7 @@ def network(image_size: int, classes: int) -> nn.Module:
     """The network for square grey images.
 
     28 x 28: the study's, 206,500 parameters for ten classes. 8 x 8: the same channels with 3 x 3
-        kernels and "same" padding, so
-    that the maps stay large enough.
+    kernels and "same" padding, so that the maps stay large enough.
 
     Args:
         image_size: 28 or 8.
@@ -131,6 +130,3 @@ def run(
             out / "curves.png", history, f"Convolutional network on {dataset.name}"
         )
     return result
-
-
-__all__ = ["BATCH_SIZE", "LEARNING_RATE", "MOMENTUM", "data", "network", "run"]

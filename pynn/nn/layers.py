@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ Init = init.Initializer | str | float | Array
 
 
 def _pair(name: str, value: Pair) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(int(size) for size in value)
-    if len(pair) != 2:
-        raise ValueError(f"{name} must be one int or a pair, got {value}")
-    return pair[0], pair[1]
+    pair = _plain(value)
+    pair = (pair, pair) if isinstance(pair, int) else pair
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise ValueError(f"{name} must be one int or a pair, got {value!r}")
+    return pair
 
 
 def _positive(**sizes: int) -> None:
@@ -33,11 +35,11 @@ def _positive(**sizes: int) -> None:
 
 def _plain(value: Any) -> Any:
     """An option as a value that cannot change behind the layer's back."""
-    return (
-        value
-        if isinstance(value, (int, str)) or value is None
-        else tuple(int(size) for size in value)
-    )
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, Iterable):
+        return tuple(operator.index(size) for size in value)
+    return operator.index(value)
 
 
 class Linear(Module):
@@ -274,7 +276,7 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """X where x > 0, else negative_slope * x, in any shape."""
+    """y = x where x > 0, else negative_slope * x, in any shape."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = float(negative_slope)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import ops
 from pynn.errors import StateError
-from pynn.graph import Array
+from pynn.graph import Array, plain_array
 
 
 class Loss:
@@ -83,7 +83,7 @@ class CrossEntropyLoss(Loss):
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
         """The loss and its gradient with respect to the logits; probabilities are converted to
         their dtype."""
-        target = np.asarray(target)
+        target = plain_array("target", target)
         if target.dtype.kind == "f":
             target = target.astype(output.dtype, copy=False)
         value, gradient = ops.cross_entropy(
@@ -116,6 +116,6 @@ class MSELoss(Loss):
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
         """The loss and its gradient with respect to the prediction; the target is converted to its
         dtype."""
-        target = np.asarray(target).astype(output.dtype, copy=False)
+        target = plain_array("target", target).astype(output.dtype, copy=False)
         value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
         return value, gradient

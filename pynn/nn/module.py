@@ -3,6 +3,8 @@ graph runs."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pynn import executors
-from pynn.errors import DTypeError, FormatError, ShapeError, StateError
+from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
-from pynn.graph import Array, Graph, Shape, Symbol, Variable, tracing
+from pynn.graph import Array, Graph, Shape, Symbol, Variable, real_array, tracing
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
 
@@ -23,6 +25,15 @@ _CHUNK = 256
 # How many graphs a model keeps: the usual batch, the last smaller one, and those of evaluation,
 # several times over.
 _CACHED_GRAPHS = 16
+# Evaluation calls of one model may run at once: one thread at a time traces, and changes the cache.
+# A fork waits for it, so that no child is born with the lock held.
+_tracing_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_tracing_lock.acquire,
+        after_in_parent=_tracing_lock.release,
+        after_in_child=_tracing_lock.release,
+    )
 
 
 @dataclass
@@ -64,8 +75,12 @@ class Module:
         if name.startswith("_run_"):
             object.__setattr__(self, name, value)
             return
-        if name in self.__dict__ and self.__dict__[name] is value:
-            return
+        held = self.__dict__.get(name)
+        if isinstance(held, (Parameter, Buffer)) and not isinstance(value, (Variable, type(None))):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a {type(held).__name__}, got "
+                f"{type(value).__name__}: to change its values, assign to {name}.data"
+            )
         object.__setattr__(self, name, value)
         if (
             name != "training"
@@ -80,7 +95,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules set as attributes of this one, with their names."""
-        for name, value in self.__dict__.items():
+        for name, value in list(self.__dict__.items()):  # other threads may run the model
             if isinstance(value, Module):
                 yield name, value
 
@@ -107,7 +122,7 @@ class Module:
         seen: set[int] = set()
         for path, module in self.named_modules():
             for kind in (Parameter, Buffer):
-                for name, value in vars(module).items():
+                for name, value in list(vars(module).items()):
                     if isinstance(value, kind) and id(value) not in seen:
                         seen.add(id(value))
                         yield (f"{path}.{name}" if path else name), value
@@ -131,7 +146,8 @@ class Module:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64: that of the parameters; float32 for a model that has none.
+        """float32 or float64: that of the parameters, or where there are none, of the buffers;
+        float32 for a model that has neither.
 
         Raises:
             DTypeError: the parameters differ.
@@ -145,7 +161,10 @@ class Module:
                     f"{first[0]} is {first[1].dtype} but {name} is {parameter.dtype}; "
                     "a model has one dtype: use model.astype"
                 )
-        return np.dtype(np.float32) if first is None else first[1].dtype
+        if first is not None:
+            return first[1].dtype
+        buffers = {buffer.data.dtype for _, buffer in self.named_buffers()}
+        return np.dtype(np.float64 if np.dtype(np.float64) in buffers else np.float32)
 
     # Mode and state
 
@@ -198,7 +217,8 @@ class Module:
 
         Raises:
             FormatError: names are missing or unknown.
-            ShapeError: an array has the wrong shape. Nothing is changed then.
+            DTypeError: an array is not of real numbers.
+            ShapeError: an array has the wrong shape. Nothing is changed in any of these cases.
         """
         variables = dict(self._named_variables())
         missing = [name for name in variables if name not in state]
@@ -209,7 +229,7 @@ class Module:
             raise FormatError(
                 f"the state does not belong to this {type(self).__name__}: {'; '.join(parts)}"
             )
-        arrays = {name: np.asarray(state[name]) for name in variables if name in state}
+        arrays = {name: real_array(name, state[name]) for name in variables if name in state}
         wrong = [
             f"{name} must have shape {variables[name].shape}, got {array.shape}"
             for name, array in arrays.items()
@@ -244,7 +264,7 @@ class Module:
             executors.commit(graph, tape)
             self._run_tape = graph, tape
             self._run_steps += 1
-            return tape.output
+            return tape.output.copy()  # the tape's own is still to be read by backward
         return self._evaluate(arrays)
 
     def as_input(self, value: ArrayLike) -> Array:
@@ -255,9 +275,7 @@ class Module:
             DTypeError: it is complex, text or no array of numbers at all.
             ShapeError: it has no batch axis.
         """
-        array = np.asarray(value)
-        if array.dtype.kind not in "buif":
-            raise DTypeError(f"an input must be an array of real numbers, got dtype {array.dtype}")
+        array = real_array("x", value)
         if array.ndim == 0:
             raise ShapeError("an input must have a batch axis, got a single number")
         return np.ascontiguousarray(array, dtype=self.dtype)
@@ -266,13 +284,7 @@ class Module:
         batch = arrays[0].shape[0] if arrays else 0
         if batch <= _CHUNK or any(array.shape[0] != batch for array in arrays):
             return self._run(arrays, Stream(get_seed(), self._run_steps)).output
-        first = [array[:_CHUNK] for array in arrays]
-        graph = self.trace(*(array.shape for array in first)).graph
-        per_sample = graph.shapes[graph.output][:1] == (_CHUNK,)
-        mixing = any(
-            node.operator.mixes_samples and node.attributes.get("training") for node in graph.nodes
-        )
-        if not per_sample or mixing:
+        if not self._rows_are_independent([array.shape for array in arrays]):
             return self._run(arrays, Stream(get_seed(), self._run_steps)).output
         pieces = [
             self._run(
@@ -282,6 +294,26 @@ class Module:
             for begin in range(0, batch, _CHUNK)
         ]
         return np.concatenate(pieces)
+
+    def _rows_are_independent(self, shapes: list[Shape]) -> bool:
+        """Whether a chunk of the batch gives the same rows as the whole of it."""
+        whole = self.trace(*shapes).graph
+        try:
+            chunk = self.trace(*((_CHUNK, *shape[1:]) for shape in shapes)).graph
+        except PynnError:  # forward fits this batch alone
+            return False
+        mixing = any(
+            (node.operator.mixes_samples and node.attributes.get("training"))
+            or node.attributes.get("axis") in (0, -len(chunk.shapes[node.output]))
+            for node in chunk.nodes
+        )
+        return (
+            not mixing
+            and whole.shapes[whole.output][:1] == shapes[0][:1]
+            and chunk.shapes[chunk.output][:1] == (_CHUNK,)
+            and whole.constants.keys() == chunk.constants.keys()
+            and all(np.array_equal(whole.constants[n], chunk.constants[n]) for n in chunk.constants)
+        )
 
     def _run(self, arrays: list[Array], stream: Stream) -> Tape:
         graph = self.trace(*(array.shape for array in arrays)).graph
@@ -305,6 +337,7 @@ class Module:
 
         Raises:
             StateError: no call in training mode came before, or its values are gone.
+            DTypeError: dy is not of real numbers.
             ShapeError: dy has not the shape of the output.
         """
         if self._run_tape is None:
@@ -313,7 +346,7 @@ class Module:
                 "then model.backward(dy)"
             )
         graph, tape = self._run_tape
-        gradient = np.ascontiguousarray(dy, dtype=graph.dtype)
+        gradient = np.ascontiguousarray(real_array("dy", dy), dtype=graph.dtype)
         if gradient.shape != tape.output.shape:
             raise ShapeError(
                 f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}"
@@ -337,19 +370,20 @@ class Module:
         Raises:
             ShapeError: an operator refuses; the message names its place in the model.
         """
-        if self._run_traces is None:
-            self._run_traces = OrderedDict()
-        version = self._version()
-        key = (shapes, version)
-        trace = self._run_traces.get(key)
-        if trace is None:
-            trace = self._record(shapes)
-            key = (shapes, trace.version)
-            self._run_traces[key] = trace
-            while len(self._run_traces) > _CACHED_GRAPHS:
-                self._run_traces.popitem(last=False)
-        self._run_traces.move_to_end(key)
-        return trace
+        with _tracing_lock:
+            if self._run_traces is None:
+                self._run_traces = OrderedDict()
+            version = self._version()
+            key = (shapes, version)
+            trace = self._run_traces.get(key)
+            if trace is None:
+                trace = self._record(shapes)
+                key = (shapes, trace.version)
+                self._run_traces[key] = trace
+                while len(self._run_traces) > _CACHED_GRAPHS:
+                    self._run_traces.popitem(last=False)
+            self._run_traces.move_to_end(key)
+            return trace
 
     def _version(self) -> tuple[Any, ...]:
         """All that a graph of this module depends on: which modules, each one's changes and mode,
@@ -361,7 +395,7 @@ class Module:
         watched = False
         for module in self.modules():
             parts.append((id(module), module._run_version, module.training))
-            for name, value in vars(module).items():
+            for name, value in list(vars(module).items()):
                 if isinstance(value, Parameter):
                     parts.append((id(value), value.dtype.char, value.requires_grad))
                 elif isinstance(value, (list, dict, set)) and not name.startswith("_run_"):
@@ -409,6 +443,19 @@ class Module:
         return ""
 
 
+class _Same:
+    """An object that equals itself alone; held, so that nothing else gets its id."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
 def _frozen(value: object) -> Any:
     """A container as something that can be compared later: contents of containers, everything else
     by value or identity."""
@@ -420,4 +467,4 @@ def _frozen(value: object) -> Any:
         return frozenset(value)
     if isinstance(value, (int, float, str, bytes, bool, type(None))):
         return value
-    return id(value)
+    return _Same(value)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pynn.errors import DTypeError, ShapeError
-from pynn.graph import Array, Shape, Stored
+from pynn.graph import Array, Shape, Stored, real_array
 
 _changes = itertools.count(1)
 _latest_change = 0
@@ -70,7 +70,7 @@ class Parameter(Stored):
     __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "offset", "segment")
 
     def __init__(self, data: ArrayLike, *, requires_grad: bool = True) -> None:
-        array = np.asarray(data)
+        array = real_array("data", data)
         dtype = np.float64 if array.dtype == np.float64 else np.float32
         self._data: Array = np.array(array, dtype=dtype, order="C")
         self._grad: Array | None = None
@@ -171,8 +171,7 @@ class Parameter(Stored):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Parameter.__init__(self, state["data"], requires_grad=state["requires_grad"])
-        if state["grad"] is not None:
-            self.grad = state["grad"]
+        self._grad = state["grad"]  # it moves with the values when they are laid out
 
     def __repr__(self) -> str:
         frozen = "" if self._requires_grad else ", requires_grad=False"
@@ -183,13 +182,14 @@ class Buffer(Stored):
     """A tensor that belongs to a model's state but is not trained, such as running statistics.
 
     Args:
-        data: the initial values, copied. Floating dtypes follow the model's dtype, integers stay.
+        data: the initial values, copied. `Module.astype` converts floating dtypes, integers stay;
+            in forward all are read in the model's dtype.
     """
 
     __slots__ = ("_data",)
 
     def __init__(self, data: ArrayLike) -> None:
-        self._data: Array = np.array(data, order="C")
+        self._data: Array = np.array(real_array("data", data), order="C")
 
     @property
     def data(self) -> Array:
@@ -198,7 +198,10 @@ class Buffer(Stored):
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        self._data[...] = values
+        array = np.asarray(values)
+        if array.shape != self.shape:
+            raise ShapeError(f"the buffer has shape {self.shape}, got {array.shape}")
+        self._data[...] = array
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]

@@ -24,8 +24,9 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 def leaky_relu(x: Any, *, negative_slope: float = 0.01) -> Any:
-    """X where x > 0, else negative_slope * x. x: any shape, float32 or float64; y in the same
-    shape."""
+    """Let a share of negative values through: y = x where x > 0, else negative_slope * x.
+
+    x: any shape, float32 or float64; y in the same shape."""
     if isinstance(x, Variable):
         return record("leaky_relu", (x,), {"negative_slope": negative_slope})
     return kernels().leaky_relu(x, negative_slope)

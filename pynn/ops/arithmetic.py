@@ -11,7 +11,8 @@ from pynn.graph import Array, Operator, Variable, record, register
 
 
 def add(a: Any, b: Any) -> Any:
-    """A + b. a, b: shapes that broadcast, same dtype, float32 or float64; y in the common shape."""
+    """The sum y = a + b. a, b: shapes that broadcast, same dtype, float32 or float64; y in the
+    common shape."""
     if isinstance(a, Variable) or isinstance(b, Variable):
         return record("add", (a, b), {})
     return kernels().add(a, b)
@@ -26,7 +27,8 @@ def add_backward(
 
 
 def mul(a: Any, b: Any) -> Any:
-    """A * b. a, b: shapes that broadcast, same dtype, float32 or float64; y in the common shape."""
+    """The product y = a * b. a, b: shapes that broadcast, same dtype, float32 or float64; y in the
+    common shape."""
     if isinstance(a, Variable) or isinstance(b, Variable):
         return record("mul", (a, b), {})
     return kernels().mul(a, b)

@@ -107,7 +107,7 @@ def _commit(
     _, running_mean, running_var, _, _, batches = variables
     if training and running_mean is not None:
         _update(running_mean.data, running_var.data, outputs[1], outputs[2], x_shape, momentum)
-    if training and batches is not None:
+    if training and batches is not None and 0 not in x_shape:
         batches.data += 1
 
 

@@ -3,7 +3,9 @@ back end."""
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,11 @@ def register(
     Raises:
         ValueError: the name is taken, or is not an identifier.
     """
-    if not name.isidentifier():
+    if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"an operator's name must be a Python identifier, got {name!r}")
+
+    if hasattr(import_module("pynn.ops"), name):
+        raise ValueError(f"pynn.ops has something called {name!r} already")
 
     def backward_of_node(
         k: Any, dy: Array, inputs: list[Array], outputs: Any, needs: Any, **attributes: Any

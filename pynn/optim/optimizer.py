@@ -144,12 +144,15 @@ class Optimizer:
         """Update every parameter that has a gradient.
 
         Raises:
-            NonFiniteError: clip_norm is set and the norm is not finite; nothing is changed then.
+            ValueError: a hyper-parameter has become senseless.
+            NonFiniteError: clip_norm is set and the norm is not finite. Nothing is changed in
+                either case.
         """
+        for group in self.param_groups:
+            self._check(group)
         self._lay_out()
         self._clip()
         for group in self.param_groups:
-            self._check(group)
             for run in self._runs(group):
                 self._update(run, group)
 

@@ -62,7 +62,7 @@ class StepLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Gamma ** (steps // step_size)."""
+        """`gamma ** (steps // step_size)`."""
         return float(self.gamma ** (steps // self.step_size))
 
 
@@ -78,7 +78,7 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Floor + (1 - floor) (1 + cos(pi steps / t_max)) / 2."""
+        """`floor + (1 - floor) (1 + cos(pi steps / t_max)) / 2`."""
         share = min(steps / self.t_max, 1.0)
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * share)) / 2
 

@@ -112,7 +112,8 @@ class EarlyStopping(Callback):
                 f"EarlyStopping watches {self.monitor!r}, but the history has only {', '.join(row)}"
             )
         value = row[self.monitor]
-        if self.best is None or self.sign * value < self.sign * self.best - self.min_delta:
+        best = math.inf if self.best is None else self.sign * self.best
+        if self.sign * value < best - self.min_delta:  # never where the value is not a number
             self.best, self.best_epoch = value, run.epoch
             if self.restore_best:
                 self._weights = run.model.state_dict()

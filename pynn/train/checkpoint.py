@@ -10,8 +10,9 @@ from typing import Any
 from pynn import io
 from pynn.errors import FormatError
 from pynn.graph import Array
+from pynn.optim.schedules import AnySchedule
 from pynn.random import get_seed, manual_seed
-from pynn.train.callbacks import Callback, Run
+from pynn.train.callbacks import Run
 
 _FORMAT = 1
 
@@ -34,6 +35,12 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
         tensors |= {
             f"callback.{number}.{name}": array for name, array in callback.tensors().items()
         }
+    if run.step.accumulated:
+        tensors |= {
+            f"gradient.{name}": parameter.grad
+            for name, parameter in run.model.named_parameters()
+            if parameter.grad is not None
+        }
     state = {
         "format": _FORMAT,
         "seed": get_seed(),
@@ -42,18 +49,22 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
         "epoch": run.epoch,
         "stop": run.stop,
         "steps": run.step.steps,
+        "accumulated": run.step.accumulated,
         "last_finite_loss": run.step.last_finite_loss,
         "optimizer": {
             "kind": type(run.optimizer).__name__,
             "groups": optimizer["groups"],
             "steps": optimizer["steps"],
         },
-        "schedule": run.schedule.state_dict() if run.schedule else None,
+        "schedule": {"kind": _kind(run.schedule), "state": run.schedule.state_dict()}
+        if run.schedule
+        else None,
         "callbacks": [
             {"kind": type(callback).__name__, "state": callback.state_dict()}
             for callback in run.callbacks
         ],
         "history": run.history.rows,
+        "tensors": sorted(tensors),
     }
     io.save(path, tensors, {"pynn.checkpoint": json.dumps(state)})
 
@@ -71,19 +82,25 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
     """
     tensors = io.load(path)
     state = _state(path)
+    if set(tensors) != set(map(str, state["tensors"])):
+        raise FormatError(f"{path}: the checkpoint's tensors are not those that were saved")
     kinds = [type(callback).__name__ for callback in run.callbacks]
+    schedule = state["schedule"]["kind"] if state["schedule"] else None
     for what, saved, here in (
         ("optimiser", state["optimizer"]["kind"], type(run.optimizer).__name__),
-        ("schedule", state["schedule"] is not None, run.schedule is not None),
+        ("schedule", schedule, _kind(run.schedule)),
         ("callbacks", [entry["kind"] for entry in state["callbacks"]], kinds),
     ):
         if saved != here:
             raise FormatError(f"{path}: the checkpoint has {what} {saved}, this training {here}")
     kept = run.model.state_dict(), run.optimizer.state_dict()
+    kept_schedule = run.schedule.state_dict() if run.schedule else None
     try:
         _take_over(run, state, tensors)
     except (KeyError, TypeError, ValueError) as error:  # PynnErrors among them
         run.model.load_state_dict(kept[0])
+        if run.schedule and kept_schedule:
+            run.schedule.load_state_dict(kept_schedule)
         run.optimizer.load_state_dict(kept[1])
         raise FormatError(f"{path}: the checkpoint does not fit this training: {error}") from error
 
@@ -99,12 +116,16 @@ def _take_over(run: Run, state: dict[str, Any], tensors: dict[str, Array]) -> No
         }
     )
     if run.schedule:
-        run.schedule.load_state_dict(state["schedule"])
+        run.schedule.load_state_dict(state["schedule"]["state"])
     for number, (callback, entry) in enumerate(zip(run.callbacks, state["callbacks"], strict=True)):
         callback.load(entry["state"], _below(tensors, f"callback.{number}."))
     manual_seed(state["seed"])
     run.model._run_steps = state["model_steps"]
     run.epoch, run.stop, run.seed = state["epoch"], state["stop"], state["shuffle_seed"]
+    parameters = dict(run.model.named_parameters())
+    for name, gradient in _below(tensors, "gradient.").items():
+        parameters[name].grad = gradient
+    run.step.accumulated = state["accumulated"]
     run.step.steps, run.step.last_finite_loss = state["steps"], state["last_finite_loss"]
     run.history.rows[:] = state["history"]
 
@@ -117,9 +138,11 @@ _KEYS = {
     "epoch": int,
     "stop": bool,
     "steps": int,
+    "accumulated": int,
     "optimizer": dict,
     "callbacks": list,
     "history": list,
+    "tensors": list,
     "schedule": (dict, type(None)),
     "last_finite_loss": (float, int, type(None)),
 }
@@ -139,6 +162,8 @@ def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         if key not in state or not isinstance(state[key], kind):  # type: ignore[arg-type]
             raise FormatError(f"{path}: the checkpoint's {key!r} is missing or of the wrong kind")
+        if kind is int and state[key] < 0:
+            raise FormatError(f"{path}: the checkpoint's {key!r} is negative: {state[key]}")
     if state["format"] != _FORMAT:
         raise FormatError(
             f"{path}: the checkpoint has format {state['format']}, this version reads {_FORMAT}"
@@ -155,12 +180,18 @@ def _state(path: str | os.PathLike[str]) -> dict[str, Any]:
             for entry in state["callbacks"]
         )
         and all(isinstance(row, dict) for row in state["history"])
+        and (state["schedule"] is None or {"kind", "state"} <= set(state["schedule"]))
     )
     if not whole:
         raise FormatError(
-            f"{path}: the checkpoint's optimiser, callbacks or history is not what was saved"
+            f"{path}: the checkpoint's optimiser, schedule, callbacks or history is not what was "
+            "saved"
         )
     return state
+
+
+def _kind(schedule: AnySchedule | None) -> str | None:
+    return None if schedule is None else type(schedule).__name__
 
 
 def _tuples(group: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +205,3 @@ def _below(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
     return {
         name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)
     }
-
-
-__all__ = ["Callback", "load_run", "save_run"]

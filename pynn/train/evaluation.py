@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pynn.graph import Array
+from pynn.errors import ShapeError
+from pynn.graph import Array, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
 
@@ -25,9 +26,11 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = mode
 
 
-def count_correct(output: Array, target: Any) -> int | None:
-    """How many rows of output (N, C, ...) are largest at their label (N, ...); None where target
-    holds no labels."""
+def count_correct(
+    output: Array, target: Any, ignore_index: int | None = None
+) -> tuple[int, int] | None:
+    """How many rows of output (N, C, ...) are largest at their label (N, ...), and how many there
+    are, those with the label ignore_index left out; None where target holds no labels."""
     labels = np.asarray(target)
     if (
         labels.dtype.kind not in "ui"
@@ -35,7 +38,10 @@ def count_correct(output: Array, target: Any) -> int | None:
         or labels.shape != output.shape[:1] + output.shape[2:]
     ):
         return None
-    return int(np.count_nonzero(output.argmax(axis=1) == labels))
+    correct = output.argmax(axis=1) == labels
+    if ignore_index is not None:
+        correct = correct[labels != ignore_index]
+    return int(np.count_nonzero(correct)), correct.size
 
 
 class Means:
@@ -51,10 +57,10 @@ class Means:
         averaged = getattr(self._loss, "reduction", "mean") == "mean"
         self._sum += value * weight if averaged else value
         self._weight += weight
-        correct = count_correct(output, target)
-        if correct is not None:
-            self._correct += correct
-            self._labels += np.size(target)
+        counts = count_correct(output, target, getattr(self._loss, "ignore_index", None))
+        if counts is not None:
+            self._correct += counts[0]
+            self._labels += counts[1]
 
     @property
     def loss(self) -> float:
@@ -85,7 +91,7 @@ def evaluate(
 
     Returns:
         {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are
-        largest at their label.
+        largest at their label, out of those that the loss does not ignore.
     """
     means = Means(loss)
     with evaluating(model):
@@ -100,6 +106,8 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Array, Any]]:
     if not isinstance(data, tuple):
         yield from data
         return
-    x, y = np.asarray(data[0]), np.asarray(data[1])
+    x, y = (plain_array(name, value) for name, value in zip("xy", data, strict=True))
+    if y.ndim == 0 or len(x) != len(y):
+        raise ShapeError(f"x has {len(x)} samples but y has {len(y) if y.ndim else 'no'}")
     for begin in range(0, len(x), batch_size):
         yield x[begin : begin + batch_size], y[begin : begin + batch_size]

@@ -38,7 +38,7 @@ class History:
         return iter(self.rows)
 
     def __getitem__(self, key: str | int) -> list[float] | dict[str, float]:
-        if isinstance(key, int):
+        if not isinstance(key, str):
             return self.rows[key]
         if key not in self.columns:
             raise KeyError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from pynn.optim.optimizer import Optimizer
 from pynn.optim.schedules import AnySchedule
 from pynn.random import get_seed
 from pynn.train import progress as progress_display
-from pynn.train.callbacks import Callback, Run
+from pynn.train.callbacks import Callback, Checkpoint, Run
 from pynn.train.checkpoint import load_run
 from pynn.train.evaluation import Means, evaluate
 from pynn.train.history import History
@@ -55,7 +55,8 @@ def fit(
         seed: of shuffling; None is the one of `pynn.manual_seed`. The order of an epoch depends on
             the seed and its number alone.
         schedule: sets learning rates after each epoch, or each batch if it says so.
-        callbacks: such as `EarlyStopping` and `Checkpoint`.
+        callbacks: such as `EarlyStopping` and `Checkpoint`; called in their order, but checkpoints
+            last.
         accumulate: see `compile`.
         resume: a file of `Checkpoint` to go on from. The result is, to the bit, that of a training
             never interrupted.
@@ -72,6 +73,11 @@ def fit(
     """
     if epochs < 0:
         raise ValueError(f"epochs must be 0 or more, got {epochs}")
+    if isinstance(valid, Iterator):
+        raise TypeError(
+            f"valid is measured after each epoch, but a {type(valid).__name__} gives its batches "
+            "only once; pass (x, y), a list of batches, or a data.Batches"
+        )
     seed = get_seed() if seed is None else seed
     if isinstance(data, Batches):
         batches = data
@@ -80,8 +86,8 @@ def fit(
         if np.asarray(x).dtype not in (np.uint8, np.float32, np.float64):
             x = model.as_input(x)
         batches = Batches(
-            np.asarray(x),
-            np.asarray(y),
+            x,
+            y,
             batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -104,7 +110,8 @@ def fit(
         load_run(resume, run)
         batches.seed = run.seed
     model.train()
-    watchers = [*run.callbacks, *progress_display.choose(progress)]
+    others = sorted(run.callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    watchers = [*others, *progress_display.choose(progress)]  # a checkpoint holds what others did
     for watcher in watchers:
         watcher.on_begin(run)
     try:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import executors
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.graph import Array, Stored
+from pynn.graph import Array, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
 from pynn.nn.parameter import Parameter
@@ -24,6 +24,7 @@ class CompiledStep:
         steps: batches trained on so far.
         output: what the model gave for the last batch, before the update.
         last_finite_loss: the loss of the last batch whose loss was finite, or None.
+        accumulated: batches whose gradients wait for the next update.
     """
 
     def __init__(
@@ -37,12 +38,17 @@ class CompiledStep:
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"accumulate must be 1 or more, got {accumulate}")
+        for name, value, kind in (
+            ("model", model, Module), ("loss", loss, Loss), ("optimizer", optimizer, Optimizer),
+        ):  # fmt: skip
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.keep_gradients = accumulate, keep_gradients
         self.steps = 0
         self.output: Array = np.empty(0)
         self.last_finite_loss: float | None = None
-        self._accumulated = 0
+        self.accumulated = 0
 
     def __call__(self, x: ArrayLike, y: Any) -> float:
         """Train on one batch.
@@ -60,13 +66,20 @@ class CompiledStep:
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
         array = self.model.as_input(x)
-        target = np.asarray(y)
+        target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         self.model._run_tape = None
         graph, tape = self.model._run_forward([array])
-        value, gradient = self.loss.value_and_gradient(tape.output, target)
+        output = tape.output.view()
+        output.flags.writeable = False  # backward may read it: no loss computes in its place
+        value, gradient = self.loss.value_and_gradient(output, target)
+        if np.shape(gradient) != output.shape:
+            raise ShapeError(
+                f"the loss gave a gradient of shape {np.shape(gradient)}, expected {output.shape}"
+            )
+        gradient = np.ascontiguousarray(gradient, dtype=graph.dtype)
         if not math.isfinite(value):
             last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(
@@ -95,15 +108,15 @@ class CompiledStep:
 
     def _take(self, gradients: list[tuple[Stored, Array]]) -> None:
         """Add the gradients of one batch up and, when enough batches have come, update."""
-        if self._accumulated == 0:
+        if self.accumulated == 0:
             self.optimizer.zero_grad()
         for variable, gradient in gradients:
             assert isinstance(variable, Parameter)
             variable.add_gradient(gradient)
-        self._accumulated += 1
-        if self._accumulated < self.accumulate:
+        self.accumulated += 1
+        if self.accumulated < self.accumulate:
             return
-        self._accumulated = 0
+        self.accumulated = 0
         if self.accumulate > 1:
             for variable, _ in gradients:
                 assert isinstance(variable, Parameter)

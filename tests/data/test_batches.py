@@ -233,6 +233,13 @@ REFUSED = {
     "lengths": (lambda: Batches(IMAGES, LABELS[:4], 2), ShapeError, r"\(5, 1, 2, 3\) and \(4,\)"),
     "bool_labels": (lambda: Batches(IMAGES, LABELS > 2, 2), DTypeError, "got bool"),
     "text_labels": (lambda: Batches(IMAGES, list("abcde"), 2), DTypeError, "got <U1"),
+    "durations": (lambda: Batches(IMAGES, LABELS.astype("m8[s]"), 2), DTypeError, "timedelta64"),
+    "masked": (lambda: Batches(np.ma.array(IMAGES), LABELS, 2), DTypeError, "images must not be a"),
+    "masked_labels": (
+        lambda: Batches(IMAGES, np.ma.array(LABELS), 2),
+        DTypeError,
+        "labels must not be a masked",
+    ),
     "one_label": (lambda: Batches(IMAGES, 3, 2), ShapeError, r"got \(\)"),
     "huge_label": (lambda: Batches(IMAGES, np.full(5, 2**63, "u8"), 2), LabelError, "2233720368"),
     "half": (lambda: Batches(IMAGES, LABELS, 2, dtype="f2"), DTypeError, "got float16"),

@@ -1,12 +1,14 @@
 """Modules: tracing and change, storage, state, containers, summaries, errors that teach."""
 
 import copy
+import sys
+import threading
 
 import numpy as np
 import pytest
 
 import pynn
-from pynn import nn, ops, optim
+from pynn import executors, nn, ops, optim
 
 RNG = np.random.default_rng(8)
 X = RNG.random((6, 20)).astype("f")
@@ -92,6 +94,48 @@ def test_a_change_after_tracing_takes_effect(change, mode):
     close(model(X), by_numpy(model, X, model.scale))
 
 
+def test_setting_an_attribute_to_an_array_changed_in_place_takes_effect():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.scale = np.full(20, 2.0)
+
+        def forward(self, x):
+            return x / self.scale
+
+    model = Scaled()
+    close(model(X), X / 2)
+    model.scale *= 2
+    close(model(X), X / 4)
+
+
+def test_another_object_in_a_container_takes_effect():
+    class Factor:
+        def __init__(self, value):
+            self.value = value
+
+    class Listed(nn.Module):
+        def __init__(self):
+            self.factors = []
+
+        def forward(self, x):
+            return x * self.factors[0].value
+
+    model = Listed()
+    for value in (2.0, 3.0, 4.0):  # each may get the memory, and the id, of the one before
+        model.factors.clear()
+        model.factors.append(Factor(value))
+        close(model(X), X * value)
+
+
+@pytest.mark.parametrize(("layer", "name"), [(0, "weight"), (1, "running_mean")])
+def test_an_array_in_place_of_a_parameter_or_buffer_is_refused(layer, name):
+    model = nn.Sequential(nn.Linear(20, 3), nn.BatchNorm1d(3))
+    held = getattr(model[layer], name)
+    with pytest.raises(TypeError, match=rf"{name} is a \w+, got ndarray: .*assign to {name}.data"):
+        setattr(model[layer], name, np.zeros(held.shape))
+    assert getattr(model[layer], name) is held
+
+
 def test_containers_as_attributes_are_watched():
     class Listed(nn.Module):
         def __init__(self):
@@ -144,12 +188,73 @@ def test_the_cache_of_graphs_is_bounded():
     assert len(model._run_traces) <= 16
 
 
-def test_evaluation_runs_in_chunks():
+def test_evaluation_runs_in_chunks(monkeypatch):
     model = nn.Sequential(nn.Linear(20, 3), nn.BatchNorm1d(3), nn.Dropout()).eval()
     x = RNG.random((1000, 20)).astype("f")
-    y = model(x)
-    assert max(shape[0][0] for shape, _ in model._run_traces) <= 256
-    close(y, np.concatenate([model(part) for part in np.split(x, 10)]))
+    expected = np.concatenate([model(part) for part in np.split(x, 10)])
+    ran = []
+    forward = executors.forward
+
+    def watched(graph, inputs, *others, **options):
+        ran.append(len(inputs[0]))
+        return forward(graph, inputs, *others, **options)
+
+    monkeypatch.setattr(executors, "forward", watched)
+    close(model(x), expected)
+    assert ran == [256, 256, 256, 232]
+
+
+MIXING = {
+    "softmax": lambda x: ops.softmax(x, axis=0),
+    "softmax_from_the_end": lambda x: ops.softmax(x, axis=-2),
+    "concat": lambda x: ops.concat([x, x], axis=0),
+    "matmul": lambda x: ops.matmul(x, x),
+    "constant_in_the_shape_of_the_batch": lambda x: x + np.arange(x.shape[0])[:, None],
+    "constant_of_the_size_of_the_batch": lambda x: x * (1.0 / x.shape[0]),
+}
+
+
+@pytest.mark.parametrize("function", MIXING.values(), ids=MIXING)
+def test_what_depends_on_the_whole_batch_runs_on_the_whole_batch(function):
+    class Mixing(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    model = Mixing()
+    x = RNG.random((300, 300)).astype("f")
+    np.testing.assert_array_equal(model.eval()(x), model.train()(x))
+
+
+def test_an_error_in_evaluation_names_the_shape_that_came():
+    with pytest.raises(pynn.ShapeError, match=r"got 4 \(input shape \(600, 4\)\)"):
+        nn.Linear(20, 3).eval()(np.ones((600, 4)))
+
+
+def test_threads_evaluate_at_once():
+    x = RNG.random((60, 20)).astype("f")
+    failures = []
+
+    def work(model, barrier, first):
+        barrier.wait()
+        try:
+            for rows in range(first, 60, 3):  # more shapes than the cache holds
+                close(model(x[:rows]), by_numpy(model, x[:rows]))
+        except Exception as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            model, barrier = Net().eval(), threading.Barrier(4)
+            threads = [threading.Thread(target=work, args=(model, barrier, n)) for n in range(1, 5)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
 
 
 def test_a_shared_layer_is_one_parameter_and_its_gradients_add():
@@ -209,6 +314,13 @@ def test_state_dict_copies_and_loads_in_place():
 BAD_STATES = {
     "missing": (lambda s: s.pop("b.bias"), pynn.FormatError, "missing b.bias"),
     "unknown": (lambda s: s.update(c=np.ones(1)), pynn.FormatError, "unknown c"),
+    "text": (
+        lambda s: s.update({"b.weight": np.full((3, 20), "x")}), pynn.DTypeError,
+        "b.weight must be an array of real numbers, got dtype <U1",
+    ),
+    "complex": (
+        lambda s: s.update({"b.weight": np.ones((3, 20), complex)}), pynn.DTypeError, "complex128",
+    ),
     "misshaped": (
         lambda s: s.update({"b.weight": np.ones((20, 3))}), pynn.ShapeError,
         r"b.weight must have shape \(3, 20\), got \(20, 3\)",
@@ -299,6 +411,47 @@ def test_one_dtype_for_each_model():
         model.astype("int32")
 
 
+@pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])
+def test_parameters_and_buffers_take_real_numbers_of_their_shape(kind):
+    for values in (np.ones(2, complex), ["a"], None, np.ma.masked_array([1.0, 2.0])):
+        with pytest.raises(pynn.DTypeError, match=r"data must (not )?be an? "):
+            kind(values)
+    with pytest.raises(pynn.ShapeError, match=r"has shape \(3,\), got \(1,\)"):
+        kind(np.zeros(3)).data = [1.0]
+
+
+def test_sizes_and_seeds_are_integers():
+    layer = nn.Conv2d(1, 2, np.int64(3), stride=np.int8(2), padding=np.int64(1))
+    assert (layer.kernel_size, layer.stride, layer.padding) == ((3, 3), (2, 2), 1)
+    for make in (
+        lambda: nn.Conv2d(1, 1, (2.5, 3)), lambda: nn.MaxPool2d(2.0), lambda: nn.Pad2d(0.5),
+        lambda: pynn.manual_seed(1.5),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            make()
+
+
+def test_buffers_are_read_in_the_dtype_of_the_model():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.a, self.scale = nn.Linear(20, 3), nn.Buffer(np.full(3, 2.0))
+
+        def forward(self, x):
+            return self.a(x) * self.scale
+
+    model = Scaled()
+    assert model(X).dtype == np.float32
+    close(model(X), 2 * model.a(X))
+
+
+def test_without_parameters_buffers_have_the_dtype_of_the_model():
+    for model in (
+        nn.BatchNorm1d(20, affine=False, dtype="float64"),
+        nn.BatchNorm1d(20, affine=False).astype("float64"),
+    ):
+        assert model(X).dtype == model.dtype == np.float64
+
+
 def test_forward_must_return_a_symbol():
     class Nothing(nn.Module):
         def forward(self, x):
@@ -385,6 +538,17 @@ def test_seeded_models_are_equal():
     )
 
 
+def test_a_copy_with_gradients_lies_in_one_flat_buffer_too():
+    model = Net()
+    model.backward(np.ones_like(model(X)))
+    copied = copy.deepcopy(model)
+    for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
+        np.testing.assert_array_equal(parameter.grad, original.grad)
+        assert not np.shares_memory(parameter.grad, original.grad)
+    copied(X)
+    assert len({parameter.segment for parameter in copied.parameters()}) == 1
+
+
 def test_deepcopy_is_independent():
     model = Net()
     model(X)
@@ -407,19 +571,22 @@ def test_a_python_operator_is_like_any_other():
         model = nn.Sequential(nn.Linear(20, 4), Doubled(), nn.Linear(8, 2))
         pynn.testing.gradcheck(model, X)
         close(ops.doubled(X, factor=2.0), np.concatenate([X, 2 * X], axis=1))
-        with pytest.raises(ValueError, match="registered already"):
-            ops.register("doubled", lambda x: x, lambda dy, x: dy)
-        with pytest.raises(ValueError, match="registered already"):
-            ops.register("relu", lambda x: x, lambda dy, x: dy)
+        for taken in ("doubled", "relu", "register", "loss"):
+            with pytest.raises(ValueError, match=f"something called '{taken}' already"):
+                ops.register(taken, lambda x: x, lambda dy, x: dy)
+        with pytest.raises(ValueError, match="must be a Python identifier"):
+            ops.register("lambda", lambda x: x, lambda dy, x: dy)
     finally:
         ops.unregister("doubled")
     with pytest.raises(AttributeError, match="no operator 'doubled'"):
         ops.doubled  # noqa: B018
+    with pytest.raises(ValueError, match=r"1 \(Doubled\): no operator is called 'doubled'"):
+        model(X[:1])
 
 
 class Doubled(nn.Module):
     def forward(self, x):
-        return ops.doubled(x, factor=3.0)
+        return x.apply("doubled", factor=3.0)
 
 
 def test_a_python_operator_that_lies_about_its_shape_is_caught():

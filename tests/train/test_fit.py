@@ -50,6 +50,8 @@ def test_history_has_what_was_measured():
     assert history[-1]["valid_loss"] == measured["loss"]
     assert history[-1]["valid_accuracy"] == measured["accuracy"]
     assert net.training
+    assert history[:2] == history.rows[:2]
+    assert history[np.int64(1)] == history.rows[1]
     with pytest.raises(KeyError, match="no column 'f1', only epoch"):
         history["f1"]
 
@@ -71,6 +73,16 @@ def test_same_seed_same_bits_and_any_source_of_batches():
         fit(net, optim.SGD(net.parameters(), lr=0.1), data=data, seed=5)
         results.add(bits(net))
     assert len(results) == 1
+
+
+def test_ignored_labels_count_in_no_accuracy():
+    net = nn.Sequential(nn.Linear(8, 3))
+    x, labels = VALID
+    some = np.where(np.arange(30) < 12, -100, labels)
+    loss = nn.CrossEntropyLoss(ignore_index=-100)
+    measured = pynn.evaluate(net, loss, (x, some), batch_size=7)
+    assert measured == pytest.approx(pynn.evaluate(net, loss, (x[12:], labels[12:])), rel=1e-6)
+    assert "accuracy" not in pynn.evaluate(net, loss, (x, np.full(30, -100)))
 
 
 def test_fit_is_a_loop_over_step():
@@ -132,6 +144,34 @@ def test_early_stopping_restores_the_best_epoch():
     assert bits(net) == seen[best]
 
 
+def test_early_stopping_never_takes_what_is_not_a_number_for_the_best():
+    net = model()
+
+    class Broken(nn.CrossEntropyLoss):
+        def value_and_gradient(self, output, target):
+            value, gradient = super().value_and_gradient(output, target)
+            return (value if net.training or net._run_steps > 7 else np.nan), gradient
+
+    stopping = EarlyStopping(patience=3)
+    optimizer = optim.SGD(net.parameters())
+    history = pynn.fit(
+        net, Broken(), optimizer, TRAIN, valid=VALID, epochs=3, callbacks=[stopping], progress=False
+    )
+    assert np.isnan(history[0]["valid_loss"])
+    assert stopping.best == min(history["valid_loss"][1:])
+
+
+def test_validation_data_that_can_be_read_once_or_does_not_fit_is_refused():
+    net = model()
+    before = bits(net)
+    with pytest.raises(TypeError, match="a generator gives its batches only once"):
+        fit(net, optim.SGD(net.parameters()), valid=(batch for batch in [VALID]))
+    assert bits(net) == before
+    for labels, count in ((LABELS, "230"), (3, "no")):
+        with pytest.raises(pynn.ShapeError, match=f"x has 30 samples but y has {count}"):
+            pynn.evaluate(net, nn.CrossEntropyLoss(), (POINTS[:30], labels))
+
+
 def test_early_stopping_says_when_it_watches_nothing():
     net = model()
     with pytest.raises(ValueError, match="watches 'valid_loss', but the history has only epoch"):
@@ -162,6 +202,31 @@ def test_resuming_gives_the_bits_of_a_training_never_interrupted(tmp_path, optim
     assert run(6, seed=99, resume=tmp_path / "run.safetensors") == whole
 
 
+def test_resuming_between_accumulated_batches_gives_the_same_bits(tmp_path):
+    def run(epochs, resume=None):
+        net = model()
+        fit(
+            net, optim.Adam(net.parameters()), epochs=epochs, accumulate=2, resume=resume,
+            callbacks=[Checkpoint(tmp_path / "run")],
+        )  # fmt: skip
+        return bits(net)
+
+    whole = run(2)  # of 7 batches each: the last of the first epoch waits for the second
+    run(1)
+    assert run(2, tmp_path / "run") == whole
+
+
+def test_a_checkpoint_holds_what_callbacks_listed_after_it_did(tmp_path):
+    stopping = EarlyStopping("epoch", mode="max")
+    net = model()
+    fit(
+        net, optim.SGD(net.parameters()), epochs=2,
+        callbacks=[Checkpoint(tmp_path / "run"), stopping],
+    )  # fmt: skip
+    state = json.loads(pynn.io.load_metadata(tmp_path / "run")["pynn.checkpoint"])
+    assert state["callbacks"][1]["state"]["best_epoch"] == stopping.best_epoch == 2
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
     net = model()
@@ -184,6 +249,10 @@ def resume(path, net=None, kind=optim.Adam, callbacks=None, **options):
 
 def test_checkpoints_of_other_trainings_are_refused(checkpoint):
     assert "optimiser Adam, this training SGD" in resume(checkpoint, kind=optim.SGD)
+    net = model()
+    optimizer = optim.Adam(net.parameters())
+    with pytest.raises(pynn.FormatError, match="schedule None, this training StepLR"):
+        fit(net, optimizer, schedule=optim.StepLR(optimizer, 1), resume=checkpoint)
     assert "callbacks ['Checkpoint'], this training []" in resume(checkpoint, callbacks=[])
     net = nn.Sequential(nn.Linear(8, 3))
     assert "unknown 1.weight" in resume(checkpoint, net)
@@ -196,6 +265,22 @@ def test_checkpoints_of_other_trainings_are_refused(checkpoint):
 def test_a_plain_file_of_tensors_is_no_checkpoint(tmp_path):
     pynn.io.save(tmp_path / "plain", model().state_dict())
     assert "not a checkpoint" in resume(tmp_path / "plain")
+
+
+def test_checkpoints_that_lack_a_tensor_or_count_below_zero_are_refused(checkpoint):
+    tensors, metadata = pynn.io.load(checkpoint), pynn.io.load_metadata(checkpoint)
+    moment = next(name for name in tensors if name.startswith("optimizer"))
+    for changed in (
+        {name: array for name, array in tensors.items() if name != moment},
+        tensors | {"optimizer.0.third": tensors[moment]},
+    ):
+        pynn.io.save(checkpoint, changed, metadata)
+        assert "not those that were saved" in resume(checkpoint)
+    state = json.loads(metadata["pynn.checkpoint"])
+    for key in ("epoch", "steps", "accumulated"):
+        text = json.dumps(state | {key: -1})
+        pynn.io.save(checkpoint, tensors, {"pynn.checkpoint": text})
+        assert f"{key!r} is negative: -1" in resume(checkpoint)
 
 
 def test_truncated_and_mutated_checkpoints_are_refused(checkpoint):
