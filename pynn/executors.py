@@ -6,7 +6,8 @@ Every executor answers the same two calls: `forward(graph, inputs, stream, keep)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pynn.backends import kernels
+from pynn.errors import ShapeError
 from pynn.graph import Array, Attributes, Graph, Node, Shape, Stored
 
 
@@ -54,11 +56,21 @@ def _operands(graph: Graph, node: Node, values: dict[int, Array]) -> list[Array 
     return [None if number is None else values[number] for number in node.inputs]
 
 
+@contextmanager
+def _at(node: Node) -> Iterator[None]:
+    """Let an exception say where in the model it arose."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in {node.operator.name}, at {node.path}")
+        raise
+
+
 def _checked(node: Node, array: object, shape: Shape, dtype: np.dtype[Any], what: str) -> Array:
     """A result of a user's Python operator, held to what its shape rule promised."""
     result = np.asarray(array)
     if result.shape != shape:
-        raise ValueError(
+        raise ShapeError(
             f"{node.path}: {what} of {node.operator.name!r} has shape {result.shape}, "
             f"expected {shape}"
         )
@@ -84,9 +96,10 @@ def forward(graph: Graph, inputs: Sequence[Array], stream: Stream, *, keep: bool
     tape = Tape(values, np.empty(0), stream)
     free = None if keep else graph.last_uses()
     for index, node in enumerate(graph.nodes):
-        outputs = node.operator.forward(
-            k, *_operands(graph, node, values), **_attributes(node, stream)
-        )
+        with _at(node):
+            outputs = node.operator.forward(
+                k, *_operands(graph, node, values), **_attributes(node, stream)
+            )
         if node.operator.python:
             outputs = (
                 _checked(node, outputs[0], graph.shapes[node.output], graph.dtype, "the result"),
@@ -134,9 +147,15 @@ def backward(graph: Graph, tape: Tape, dy: Array, needed: Sequence[bool]) -> Gra
             continue
         needs = tuple(number is not None and needed[number] for number in node.inputs)
         operands = _operands(graph, node, tape.values)
-        result = node.operator.backward(
-            k, dy_node, operands, tape.outputs[node.output], needs, **_attributes(node, tape.stream)
-        )
+        with _at(node):
+            result = node.operator.backward(
+                k,
+                dy_node,
+                operands,
+                tape.outputs[node.output],
+                needs,
+                **_attributes(node, tape.stream),
+            )
         for number, need, gradient in zip(node.inputs, needs, result, strict=True):
             if number is None or not need:
                 continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pynn.errors import DTypeError, PynnError, StateError
 
@@ -297,6 +297,9 @@ class Stored(Variable):
     __slots__ = ()
 
     data: Any  # read, an array; assigned, whatever can be copied into it
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> Array:
+        return np.array(self.data, dtype=dtype, copy=copy)
 
 
 class Symbol(Variable):

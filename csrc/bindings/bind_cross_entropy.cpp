@@ -99,8 +99,10 @@ py::tuple cross_entropy(py::handle logits_object, py::handle target_object,
                                     : dense_as("target", target_object, logits);
   const Shape& target_shape = integers ? positions_shape : shape;
   if (shape_of(target) != target_shape)
-    throw ShapeError(message("target must have shape ", target_shape, " for logits of shape ",
-                             shape, ", got ", shape_of(target)));
+    throw ShapeError(message(
+        "target must have shape ", target_shape, " for logits of shape ", shape, ", got ",
+        shape_of(target),
+        integers ? "" : "; floating targets are probabilities, class labels must be integers"));
   if (!integers && ignore_index)
     throw std::invalid_argument("ignore_index is for integer labels; target holds probabilities");
   const py::array labels =

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from pynn import init, ops
+from pynn.errors import ShapeError
 from pynn.graph import Array
 from pynn.nn.module import Module
 from pynn.nn.parameter import Buffer, Parameter, float_dtype
@@ -25,6 +26,18 @@ def _pair(name: str, value: Pair) -> tuple[int, int]:
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise ValueError(f"{name} must be one int or a pair, got {value!r}")
     return pair
+
+
+def _parameter(
+    initialiser: init.Initializer,
+    shape: tuple[int, ...],
+    rng: np.random.Generator | None,
+    dtype: DTypeLike,
+) -> Parameter:
+    values = initialiser(shape, rng or default_rng(), float_dtype(dtype))
+    if np.shape(values) != shape:
+        raise ShapeError(f"the initialiser gave shape {np.shape(values)}, expected {shape}")
+    return Parameter(values)
 
 
 def _positive(**sizes: int) -> None:
@@ -72,11 +85,10 @@ class Linear(Module):
     ) -> None:
         _positive(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        rng, dtype = rng or default_rng(), float_dtype(dtype)
         make = init.torch_default if weight_init is None else init.get(weight_init)
-        self.weight = Parameter(make((out_features, in_features), rng, dtype))
+        self.weight = _parameter(make, (out_features, in_features), rng, dtype)
         make = init.torch_default_bias(in_features) if bias_init is None else init.get(bias_init)
-        self.bias = Parameter(make((out_features,), rng, dtype)) if bias else None
+        self.bias = _parameter(make, (out_features,), rng, dtype) if bias else None
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -132,16 +144,15 @@ class Conv2d(Module):
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
         self.padding = _plain(padding)
-        rng, dtype = rng or default_rng(), float_dtype(dtype)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         make = init.torch_default if weight_init is None else init.get(weight_init)
-        self.weight = Parameter(make(shape, rng, dtype))
+        self.weight = _parameter(make, shape, rng, dtype)
         make = (
             init.torch_default_bias(init.fan(shape)[0])
             if bias_init is None
             else init.get(bias_init)
         )
-        self.bias = Parameter(make((out_channels,), rng, dtype)) if bias else None
+        self.bias = _parameter(make, (out_channels,), rng, dtype) if bias else None
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -185,9 +196,7 @@ class Bias(Module):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.bias = Parameter(
-            init.get(bias_init)(tuple(shape), rng or default_rng(), float_dtype(dtype))
-        )
+        self.bias = _parameter(init.get(bias_init), tuple(shape), rng, dtype)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""

@@ -62,7 +62,7 @@ class Module:
     _run_version: int = 0
     _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
     _run_checked: tuple[int, tuple[Any, ...]] | None = None
-    _run_tape: tuple[Graph, Tape] | None = None
+    _run_tape: tuple[Graph, Tape, int] | None = None
     _run_steps: int = 0
 
     def forward(self, *inputs: Any) -> Any:
@@ -260,9 +260,10 @@ class Module:
         arrays = [self.as_input(value) for value in inputs]
         self._run_tape = None
         if self.training:
-            graph, tape = self._run_forward(arrays)
+            # The caller may change x before backward reads it.
+            graph, tape = self._run_forward([array.copy() for array in arrays])
             executors.commit(graph, tape)
-            self._run_tape = graph, tape
+            self._run_tape = graph, tape, _updates(graph)
             self._run_steps += 1
             return tape.output.copy()  # the tape's own is still to be read by backward
         return self._evaluate(arrays)
@@ -336,7 +337,7 @@ class Module:
             dx, in the shape of the input; a tuple where the model has several.
 
         Raises:
-            StateError: no call in training mode came before, or its values are gone.
+            StateError: no call in training mode came before, or the parameters have changed since.
             DTypeError: dy is not of real numbers.
             ShapeError: dy has not the shape of the output.
         """
@@ -345,7 +346,12 @@ class Module:
                 "backward needs a call in training mode first: model.train(), model(x), "
                 "then model.backward(dy)"
             )
-        graph, tape = self._run_tape
+        graph, tape, updates = self._run_tape
+        if updates != _updates(graph):
+            raise StateError(
+                "the parameters have changed since the call that backward belongs to: call the "
+                "model again, then backward, then the optimiser's step"
+            )
         gradient = np.ascontiguousarray(real_array("dy", dy), dtype=graph.dtype)
         if gradient.shape != tape.output.shape:
             raise ShapeError(
@@ -454,6 +460,13 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def _updates(graph: Graph) -> int:
+    """How often pynn has changed the parameters of a graph; it only grows."""
+    parameters = (v for v in graph.variables.values() if isinstance(v, Parameter))
+    segments = {id(p.segment): p.segment for p in parameters if p.segment is not None}
+    return sum(segment.updates for segment in segments.values())
 
 
 def _frozen(value: object) -> Any:

@@ -37,10 +37,16 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 class Segment:
-    """One flat buffer of parameters, and one of the same layout for their gradients."""
+    """One flat buffer of parameters, and one of the same layout for their gradients.
+
+    Attributes:
+        data: the parameters, shape (size,).
+        updates: how often pynn has changed them.
+    """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype[Any]) -> None:
         self.data: Array = np.empty(sum(parameter.size for parameter in parameters), dtype)
+        self.updates = 0
         self._gradients: Array | None = None
         offset = 0
         for parameter in parameters:
@@ -89,6 +95,8 @@ class Parameter(Stored):
         if array.shape != self.shape:
             raise ShapeError(f"the parameter has shape {self.shape}, got {array.shape}")
         self._data[...] = array
+        if self.segment is not None:
+            self.segment.updates += 1
 
     @property
     def grad(self) -> Array | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Run
+from pynn.optim.optimizer import Optimizer, Parameters, Span
 
 
 class Adam(Optimizer):
@@ -52,10 +52,10 @@ class Adam(Optimizer):
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
         return ("mean", "square")
 
-    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
+    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         kernels().adam_update(
-            run.data, run.gradient, run.state["mean"], run.state["square"], run.steps,
+            span.data, span.gradient, span.state["mean"], span.state["square"], span.steps,
             group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled,
         )  # fmt: skip
 

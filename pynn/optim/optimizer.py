@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ class _Slots:
 
 
 @dataclass(frozen=True)
-class Run:
+class Span:
     """Neighbours in a flat buffer that are updated in one pass: data, gradient and state, all
     (size,)."""
 
+    segment: Segment
     data: Array
     gradient: Array
     state: dict[str, Array]
@@ -40,7 +42,7 @@ class Run:
 
 
 class Optimizer:
-    """Base of all optimisers. A subclass names its state and updates one run of parameters.
+    """Base of all optimisers. A subclass names its state and updates one span of parameters.
 
     Args:
         parameters: `model.parameters()`, or a list of groups: dictionaries with "params" and
@@ -110,15 +112,16 @@ class Optimizer:
     def _check(self, group: Mapping[str, Any]) -> None:
         """Refuse hyper-parameters that make no sense."""
         for name in ("lr", "weight_decay"):
-            if not group[name] >= 0:
-                raise ValueError(f"{name} must be 0 or more, got {group[name]}")
+            value = group[name]
+            if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise ValueError(f"{name} must be a number, 0 or more and finite, got {value!r}")
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
         """The names of the state arrays that parameters of this group need."""
         raise NotImplementedError
 
-    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
-        """Update one run in place."""
+    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
+        """Update one span in place."""
         raise NotImplementedError
 
     def _parameters(self) -> Iterator[Parameter]:
@@ -153,8 +156,9 @@ class Optimizer:
         self._lay_out()
         self._clip()
         for group in self.param_groups:
-            for run in self._runs(group):
-                self._update(run, group)
+            for span in self._spans(group):
+                span.segment.updates += 1
+                self._update(span, group)
 
     def _lay_out(self) -> None:
         """Give each parameter's state a place of the same layout as the parameter's own."""
@@ -190,7 +194,7 @@ class Optimizer:
             slots.arrays[name] = view
         slots.segment, slots.offset = segment, begin  # held: so its id stays its own
 
-    def _runs(self, group: Mapping[str, Any]) -> Iterator[Run]:
+    def _spans(self, group: Mapping[str, Any]) -> Iterator[Span]:
         """The parameters of a group that have gradients, neighbours joined."""
         names = self._slot_names(group)
         pending: list[tuple[Segment, int, int, int]] = []
@@ -212,7 +216,7 @@ class Optimizer:
                 pending.append((segment, begin, end, steps))
         for segment, begin, end, steps in pending:
             state = {name: self._buffers[id(segment), name][begin:end] for name in names}
-            yield Run(segment.data[begin:end], segment.gradients[begin:end], state, steps)
+            yield Span(segment, segment.data[begin:end], segment.gradients[begin:end], state, steps)
 
     def _clip(self) -> None:
         gradients = [

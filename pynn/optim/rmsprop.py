@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Run
+from pynn.optim.optimizer import Optimizer, Parameters, Span
 
 
 class RMSprop(Optimizer):
@@ -57,8 +57,8 @@ class RMSprop(Optimizer):
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
         return ("square", "velocity") if group["momentum"] else ("square",)
 
-    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
+    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
         kernels().rmsprop_update(
-            run.data, run.gradient, run.state["square"], run.state.get("velocity"), group["lr"],
+            span.data, span.gradient, span.state["square"], span.state.get("velocity"), group["lr"],
             group["alpha"], group["eps"], group["momentum"], group["weight_decay"],
         )  # fmt: skip

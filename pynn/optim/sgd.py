@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Run
+from pynn.optim.optimizer import Optimizer, Parameters, Span
 
 
 class SGD(Optimizer):
@@ -64,8 +64,8 @@ class SGD(Optimizer):
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
         return ("velocity",) if group["momentum"] else ()
 
-    def _update(self, run: Run, group: Mapping[str, Any]) -> None:
+    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
         kernels().sgd_update(
-            run.data, run.gradient, run.state.get("velocity"), group["lr"], group["momentum"],
+            span.data, span.gradient, span.state.get("velocity"), group["lr"], group["momentum"],
             group["nesterov"], group["momentum_form"] == "average", group["weight_decay"],
         )  # fmt: skip

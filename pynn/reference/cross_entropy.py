@@ -17,6 +17,8 @@ from pynn.reference.arrays import Array, dense, dense_as, optional_dense_as, req
 from pynn.reference.losses import check_reduction, reduced
 from pynn.reference.softmax import shifted, total
 
+_PROBABILITIES = "; floating targets are probabilities, class labels must be integers"
+
 
 def _holds_labels(target: object) -> bool:
     what = "of integers, or of probabilities of the dtype of logits, got"
@@ -73,7 +75,7 @@ def cross_entropy(
     if target.shape != expected:
         raise ShapeError(
             f"target must have shape {expected} for logits of shape {logits.shape}, "
-            f"got {target.shape}"
+            f"got {target.shape}" + ("" if labels else _PROBABILITIES)
         )
     if labels:
         kept = np.ones(positions, np.bool_) if ignore_index is None else target != ignore_index

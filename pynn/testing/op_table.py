@@ -323,6 +323,9 @@ samples(
         "column_of_labels": (
             lambda: [np.zeros((2, 3)), np.array([[0], [1]])], {}, ShapeError, "(2, 1)",
         ),
+        "labels_as_floats": (
+            lambda: [np.zeros((2, 3)), np.array([0.0, 1.0])], {}, ShapeError, "class labels must be integers",
+        ),
         "boolean_labels": (lambda: [np.zeros((2, 2)), np.array([True, False])], {}, DTypeError, "bool"),
         "reduction": (
             lambda: [np.zeros((1, 2)), np.array([0])], {"reduction": "avg"}, ValueError,

@@ -70,6 +70,7 @@ def fit(
         NonFiniteError: the loss is not finite. The model is as before that step; the exception's
             `history` has the epochs before.
         FormatError: the file to resume from is damaged, or of another training.
+        ShapeError: the model refuses a batch, the last and smaller one included.
     """
     if epochs < 0:
         raise ValueError(f"epochs must be 0 or more, got {epochs}")
@@ -110,6 +111,7 @@ def fit(
         load_run(resume, run)
         batches.seed = run.seed
     model.train()
+    _check_batches(model, batches)
     others = sorted(run.callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     watchers = [*others, *progress_display.choose(progress)]  # a checkpoint holds what others did
     for watcher in watchers:
@@ -124,6 +126,16 @@ def fit(
         for watcher in reversed(watchers):
             watcher.on_end(run)
     return history
+
+
+def _check_batches(model: Module, batches: Batches) -> None:
+    """Refuse, before the first batch, what the last and smaller one would be refused for."""
+    count, size = len(batches.images), batches.batch_size
+    if not len(batches):
+        raise ValueError(f"the training data has no batch: {count} samples, batch size {size}")
+    sizes = {min(count, size)} if batches.drop_last else {min(count, size), count % size or size}
+    for rows in sorted(sizes & set(range(count + 1)), reverse=True):
+        model.trace((rows, *batches.images.shape[1:]))
 
 
 def _train_epoch(

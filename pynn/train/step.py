@@ -98,6 +98,11 @@ class CompiledStep:
                 and id(variable) in trained
             )
 
+        if not any(wanted(variable) for variable in graph.variables.values()):
+            raise ValueError(
+                "the optimiser holds no parameter of this model that requires a gradient: nothing "
+                "would be trained"
+            )
         gradients = executors.backward(graph, tape, gradient, graph.gradient_paths(wanted, False))
         self._take(gradients.variables)
         executors.commit(graph, tape)

@@ -384,5 +384,13 @@ def test_no_epochs_and_no_samples():
     assert len(fit(net, optim.SGD(net.parameters()), epochs=0)) == 0
     assert bits(net) == before
     empty = (POINTS[:0], LABELS[:0])
-    history = fit(net, optim.SGD(net.parameters()), data=empty, epochs=1, valid=empty)
-    assert history[0]["train_loss"] == history[0]["valid_loss"] == 0.0
+    with pytest.raises(ValueError, match="no batch: 0 samples"):
+        fit(net, optim.SGD(net.parameters()), data=empty, epochs=1)
+
+
+def test_a_last_batch_that_cannot_be_trained_on_is_refused_at_once():
+    net = model()
+    before = bits(net)
+    with pytest.raises(pynn.ShapeError, match=r"1 \(BatchNorm1d\): batch_norm needs more than one"):
+        fit(net, optim.SGD(net.parameters()), data=(POINTS[:65], LABELS[:65]))
+    assert bits(net) == before
