@@ -298,7 +298,7 @@ class Stored(Variable):
 
     data: Any  # read, an array; assigned, whatever can be copied into it
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> Array:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype, copy=copy)
 
 
