@@ -1,0 +1,131 @@
+"""The installed package: one version, types shipped, a light import, forks and threads."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import nn
+
+
+def run(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_one_version_everywhere():
+    assert pynn.__version__ == importlib.metadata.version("pynn-core") == pynn._core.__version__
+
+
+def test_types_are_shipped():
+    folder = Path(pynn.__file__).parent
+    assert (folder / "py.typed").exists()
+    assert (folder / "_core.pyi").exists()
+    assert (folder / "data" / "_batches.pyi").exists()
+
+
+def test_numpy_is_the_only_requirement():
+    required = importlib.metadata.requires("pynn-core")
+    assert [line for line in required if "extra ==" not in line] == ["numpy>=2.0"]
+
+
+def test_every_public_name_exists():
+    from pynn import data, io, ops, optim, testing, train
+
+    for module in (pynn, nn, ops, optim, train, data, io, testing):
+        assert len(set(module.__all__)) == len(module.__all__)
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+        assert set(module.__all__) <= set(dir(module))
+
+
+def test_import_loads_no_extra():
+    code = (
+        "import sys, json, numpy; before = set(sys.modules); import pynn; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    loaded = {name.partition(".")[0] for name in json.loads(run(code))}
+    assert not loaded & {"matplotlib", "rich", "sklearn", "torch", "urllib", "ssl", "http", "json"}
+
+
+@pytest.mark.parametrize("name", ["PYNN_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_threads_from_the_environment(name):
+    environment = {"PYNN_NUM_THREADS": "", "OMP_NUM_THREADS": "", name: "3"}
+    assert run("import pynn; print(pynn.get_num_threads())", **environment) == "3"
+
+
+def test_threads_default_to_the_affinity_mask():
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("no affinity on this platform")
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import pynn; "
+        "print(pynn.get_num_threads())"
+    )
+    assert run(code, PYNN_NUM_THREADS="", OMP_NUM_THREADS="") == "1"
+
+
+@pytest.mark.parametrize("count", [0, -1, 5000])
+def test_senseless_numbers_of_threads_are_refused(count):
+    with pytest.raises(ValueError, match="1 to 1024"):
+        pynn.set_num_threads(count)
+
+
+FORK = """
+import os, numpy as np, pynn
+from pynn import nn, optim
+pynn.set_num_threads(3)
+def train():
+    pynn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 300), nn.ReLU(), nn.Linear(300, 10))
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    x = np.random.default_rng(0).random((256, 200)).astype("f")
+    return [step(x, np.arange(256) % 10) for _ in range(5)]
+before = train()
+child = os.fork()
+if child == 0:
+    os._exit(0 if train() == before else 7)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), train() == before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_computes_on():
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "0 True"
+
+
+def test_threads_train_side_by_side():
+    def train(results, seed):
+        model = nn.Sequential(
+            nn.Linear(50, 60, rng=np.random.default_rng(seed)), nn.Tanh(),
+            nn.Linear(60, 10, rng=np.random.default_rng(seed)),
+        )  # fmt: skip
+        step = pynn.compile(
+            model, nn.CrossEntropyLoss(), pynn.optim.SGD(model.parameters(), lr=0.1)
+        )
+        x = np.random.default_rng(seed).random((100, 50)).astype("f")
+        results[seed] = [step(x, np.arange(100) % 10) for _ in range(30)]
+
+    alone, together = {}, {}
+    for seed in range(4):
+        train(alone, seed)
+    workers = [threading.Thread(target=train, args=(together, seed)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert together == alone
