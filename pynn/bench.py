@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pynn.backends import backend
-from pynn.testing.samples import Case, bench_cases
+from pynn.testing.op_table import bench_cases
+from pynn.testing.samples import Case
 from pynn.testing.selftest import compare_back_ends
 
 

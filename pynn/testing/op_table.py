@@ -8,7 +8,7 @@ import numpy as np
 
 from pynn.errors import DTypeError, LabelError, ShapeError
 from pynn.graph import Shape
-from pynn.testing.samples import Shapes, distinct, samples
+from pynn.testing.samples import TABLE, Case, Refusal, Shapes, distinct, samples
 
 
 def _size(shape: Shape | None) -> int:
@@ -514,3 +514,18 @@ samples(
     },
     bench={"8x28x28_b100": (((100, 8, 28, 28),), {"padding": 2})},
 )
+
+
+def all_cases() -> list[Case]:
+    """Every case of every operator."""
+    return [case for entry in TABLE.values() for case in entry.cases]
+
+
+def all_refusals() -> list[Refusal]:
+    """Every refusal of every operator."""
+    return [refusal for entry in TABLE.values() for refusal in entry.refusals]
+
+
+def bench_cases() -> list[Case]:
+    """The cases that `pynn bench` times."""
+    return [case for entry in TABLE.values() for case in entry.bench]

@@ -239,27 +239,6 @@ def samples(
     )
 
 
-def all_cases() -> list[Case]:
-    """Every case of every operator."""
-    import pynn.testing.op_table  # noqa: F401  fills the table
-
-    return [case for entry in TABLE.values() for case in entry.cases]
-
-
-def all_refusals() -> list[Refusal]:
-    """Every refusal of every operator."""
-    import pynn.testing.op_table  # noqa: F401  fills the table
-
-    return [refusal for entry in TABLE.values() for refusal in entry.refusals]
-
-
-def bench_cases() -> list[Case]:
-    """The cases that `pynn bench` times."""
-    import pynn.testing.op_table  # noqa: F401  fills the table
-
-    return [case for entry in TABLE.values() for case in entry.bench]
-
-
 class Tolerance(TypedDict):
     """Arguments of numpy.testing.assert_allclose."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pynn import _core
-from pynn.testing.samples import Case, all_cases, all_refusals, tolerance
+from pynn.testing.op_table import all_cases, all_refusals
+from pynn.testing.samples import Case, tolerance
 
 
 def compare_back_ends(case: Case, dtype: str) -> None:

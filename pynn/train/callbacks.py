@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,25 +136,3 @@ class EarlyStopping(Callback):
         """Go on where a checkpoint stands."""
         self.best, self.best_epoch = state["best"], int(state["best_epoch"])
         self._weights = tensors
-
-
-class Checkpoint(Callback):
-    """Write a checkpoint after every `every` epochs, and after the last; `fit(..., resume=path)`
-    goes on from it.
-
-    Args:
-        path: the file, replaced each time; whole at every moment, even if the process is killed.
-        every: epochs between checkpoints.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, every: int = 1) -> None:
-        if every < 1:
-            raise ValueError(f"every must be 1 or more, got {every}")
-        self.path, self.every = path, every
-
-    def on_epoch_end(self, run: Run) -> None:
-        """Write, if it is time."""
-        from pynn.train.checkpoint import save_run
-
-        if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
-            save_run(self.path, run)

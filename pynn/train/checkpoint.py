@@ -12,7 +12,7 @@ from pynn.errors import FormatError
 from pynn.graph import Array
 from pynn.optim.schedules import AnySchedule
 from pynn.random import get_seed, manual_seed
-from pynn.train.callbacks import Run
+from pynn.train.callbacks import Callback, Run
 
 _FORMAT = 1
 
@@ -205,3 +205,23 @@ def _below(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
     return {
         name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)
     }
+
+
+class Checkpoint(Callback):
+    """Write a checkpoint after every `every` epochs, and after the last; `fit(..., resume=path)`
+    goes on from it.
+
+    Args:
+        path: the file, replaced each time; whole at every moment, even if the process is killed.
+        every: epochs between checkpoints.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be 1 or more, got {every}")
+        self.path, self.every = path, every
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write, if it is time."""
+        if run.epoch % self.every == 0 or run.epoch == run.epochs or run.stop:
+            save_run(self.path, run)

@@ -18,8 +18,8 @@ from pynn.optim.optimizer import Optimizer
 from pynn.optim.schedules import AnySchedule
 from pynn.random import get_seed
 from pynn.train import progress as progress_display
-from pynn.train.callbacks import Callback, Checkpoint, Run
-from pynn.train.checkpoint import load_run
+from pynn.train.callbacks import Callback, Run
+from pynn.train.checkpoint import Checkpoint, load_run
 from pynn.train.evaluation import Means, evaluate
 from pynn.train.history import History
 from pynn.train.step import CompiledStep

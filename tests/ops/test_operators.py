@@ -13,7 +13,8 @@ from pynn.backends import backend
 from pynn.graph import OPERATORS
 from pynn.nn.parameter import Parameter
 from pynn.testing.gradcheck import _Function
-from pynn.testing.samples import TABLE, all_cases, all_refusals, tolerance
+from pynn.testing.op_table import all_cases, all_refusals
+from pynn.testing.samples import TABLE, tolerance
 from pynn.testing.selftest import compare_back_ends
 
 CASES = all_cases()
@@ -136,7 +137,8 @@ def test_recording_gives_the_shape_that_running_gives(case):
 
 ISA_SCRIPT = """
 import sys, numpy as np, pynn
-from pynn.testing.samples import all_cases
+from pynn.testing.op_table import all_cases
+
 pynn.manual_seed(0)
 arrays = {}
 for case in all_cases():
