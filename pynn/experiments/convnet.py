@@ -11,8 +11,9 @@ from pynn import io, nn, optim
 from pynn.data import Batches, Dataset, split_last
 from pynn.report import save_learning_curves
 
-# Not published with the study, so ours: optimiser, learning rate, batch size.
+# Not published with the study, so ours: optimiser, learning rate, batch size, dropout rates.
 LEARNING_RATE, MOMENTUM, BATCH_SIZE = 0.05, 0.9, 64
+DROPOUT = (0.25, 0.5)  # after the third convolution, and after the first dense layer
 
 
 def network(image_size: int, classes: int) -> nn.Module:
@@ -43,9 +44,11 @@ def network(image_size: int, classes: int) -> nn.Module:
         nn.Conv2d(30, 40, kernels[2], padding=padding),
         nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.Dropout(DROPOUT[0]),
         nn.Flatten(),
         nn.Linear(features, 500),
         nn.ReLU(),
+        nn.Dropout(DROPOUT[1]),
         nn.Linear(500, classes),
     )
 
@@ -120,6 +123,7 @@ def run(
             "momentum": MOMENTUM,
             "batch_size": BATCH_SIZE,
             "schedule": "cosine",
+            "dropout": list(DROPOUT),
         },
     }
     history.to_csv(out / "history.csv")
