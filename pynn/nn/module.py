@@ -127,6 +127,19 @@ class Module:
                         seen.add(id(value))
                         yield (f"{path}.{name}" if path else name), value
 
+    def _entries(
+        self, prefix: str, above: tuple[int, ...]
+    ) -> Iterator[tuple[str, Parameter | Buffer]]:
+        """The same, but what is shared comes under each of its paths, as in PyTorch's states."""
+        for kind in (Parameter, Buffer):
+            for name, value in list(vars(self).items()):
+                if isinstance(value, kind):
+                    yield prefix + name, value
+        above = (*above, id(self))
+        for name, child in self.named_children():
+            if id(child) not in above:  # a module may refer back to what holds it
+                yield from child._entries(f"{prefix}{name}.", above)
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their paths, each once, in order of registration."""
         for name, value in self._named_variables():
@@ -202,9 +215,9 @@ class Module:
         return self
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers, by path, in order of registration: PyTorch's
-        keys."""
-        return {name: variable.data.copy() for name, variable in self._named_variables()}
+        """Copies of all parameters and buffers, by path, in order of registration: PyTorch's keys.
+        What modules share is there under each of its paths."""
+        return {name: variable.data.copy() for name, variable in self._entries("", ())}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
         """Copy parameters and buffers in place.
@@ -220,7 +233,7 @@ class Module:
             DTypeError: an array is not of real numbers.
             ShapeError: an array has the wrong shape. Nothing is changed in any of these cases.
         """
-        variables = dict(self._named_variables())
+        variables = dict(self._entries("", ()))
         missing = [name for name in variables if name not in state]
         unknown = [name for name in state if name not in variables]
         if strict and (missing or unknown):

@@ -268,6 +268,10 @@ def test_a_shared_layer_is_one_parameter_and_its_gradients_add():
 
     model = Shared()
     assert [name for name, _ in model.named_parameters()] == ["first.weight", "first.bias"]
+    state = model.state_dict()
+    assert list(state) == ["first.weight", "first.bias", "second.weight", "second.bias"]
+    model.load_state_dict({name: array * 2 for name, array in state.items()})
+    np.testing.assert_array_equal(model.second.weight.data, 2 * state["first.weight"])
     pynn.testing.gradcheck(model, X)
 
 
