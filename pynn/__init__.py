@@ -13,8 +13,15 @@ NumPy arrays in and out, C++ kernels underneath:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+try:
+    from pynn._core import __version__, get_num_threads, set_num_threads
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"the compiled part of pynn is not in {__path__[0]}; in a clone of the repository, install "
+        "with `pip install -e .`, or start Python in another folder"
+    ) from error
+
 from pynn import init, nn, ops, optim
-from pynn._core import __version__, get_num_threads, set_num_threads
 from pynn.backends import backend, get_backend
 from pynn.errors import (
     BackendError,

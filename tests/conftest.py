@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Python started by a test imports the installed package, not the folder of the sources it stands in.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 # Example times vary with the disk and the machine; a deadline would make failures of that.
 settings.register_profile("pynn", deadline=None)
 settings.load_profile("pynn")
