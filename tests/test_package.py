@@ -136,7 +136,7 @@ def test_sources_without_the_compiled_part_say_so(tmp_path):
     source = Path(pynn.__file__).read_text()
     (tmp_path / "pynn" / "__init__.py").write_text(source)
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import pynn"], cwd=tmp_path,
+        [sys.executable, "-S", "-c", "import sys; sys.path.insert(0, '.'); import pynn"], cwd=tmp_path,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "install with `pip install -e .`, or start Python in another folder" in done.stderr
