@@ -1,5 +1,6 @@
 """The kernels without windows or matrices, against PyTorch, NumPy and published numbers."""
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -323,7 +324,7 @@ def test_accuracy_on_each_instruction_set(isa):
 def run(program, **environment):
     result = subprocess.run(
         [sys.executable, "-c", program],
-        capture_output=True, text=True, check=False, env={"PATH": "", **environment},
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
