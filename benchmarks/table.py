@@ -42,7 +42,8 @@ def run(
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", nargs="*", choices=list(peers), help="beside pynn; default all")
-    parser.add_argument("--json", type=Path, help="write the table to this file")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
     arguments = parser.parse_args()
 
     own = next(iter(peers))
@@ -66,6 +67,8 @@ def run(
             print(f"\n{key.replace('_', ' ')}: geometric mean {mean:.2f}, least {least:.2f}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"peak": peak, "rows": rows}, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(_markdown(rows, list(chosen)))
 
 
 def _row(
@@ -99,3 +102,16 @@ def _show(row: dict[str, Any], own: str) -> None:
     if row["gflops"]:
         share = row["percent_of_peak"]
         print(f"  {own} does {row['gflops']:.1f} GFLOP/s, {share:.0f} % of the measured peak")
+
+
+def _markdown(rows: list[dict[str, Any]], peers: list[str]) -> str:
+    """Milliseconds of each peer, and the time of the best rival over that of the first."""
+    head = ["workload", *peers, "best rival / pynn", "% of peak"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows:
+        times = [row["milliseconds"].get(peer) for peer in peers]
+        cells = [row["workload"], *("" if ms is None else f"{ms:.3g}" for ms in times)]
+        cells.append(f"{row['ratio_to_best']:.2f}" if "ratio_to_best" in row else "")
+        cells.append(f"{row['percent_of_peak']:.0f}" if row["gflops"] else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
