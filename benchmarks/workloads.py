@@ -146,6 +146,10 @@ class OperatorCall:
         rng = np.random.default_rng(2)
         return [rng.standard_normal(shape, dtype=np.float32) for shape in self.shapes]
 
+    def gradient(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What backward starts from: standard normal, float32, in the shape of the result."""
+        return np.random.default_rng(3).standard_normal(shape, dtype=np.float32)
+
     def flops(self) -> int:
         """Floating-point operations: backward of a product is two products."""
         return 2 * self.products * (2 if self.backward else 1)

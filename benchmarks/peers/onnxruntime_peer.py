@@ -37,7 +37,7 @@ def _model(workload: Workload) -> bytes:
         nodes.append(helper.make_node(operator, inputs, [value], **attributes))
     shape = [workload.batch, *workload.input_shape]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info(value, TensorProto.FLOAT, None)
+    y = helper.make_tensor_value_info(value, TensorProto.FLOAT, [workload.batch, "classes"])
     graph = helper.make_graph(nodes, "workload", [x], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)

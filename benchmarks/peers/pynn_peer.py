@@ -90,7 +90,8 @@ def operate(call: OperatorCall, threads: int) -> Call:
         if not call.backward:
             return lambda: ops.batch_norm(x, None, None, weight, bias, training=True)
         y, mean, var = _core.batch_norm(x, None, None, weight, bias, True, 1e-5)
-        return lambda: ops.batch_norm_backward(y, x, mean, var, weight, training=True)[0]
+        dy = call.gradient(y.shape)
+        return lambda: ops.batch_norm_backward(dy, x, mean, var, weight, training=True)[0]
     if not call.backward:
         return lambda: forward(*arrays, **attributes)
     y = forward(*arrays, **attributes)
@@ -98,16 +99,16 @@ def operate(call: OperatorCall, threads: int) -> Call:
 
 
 def _backward(call: OperatorCall, arrays: list[Any], y: Any) -> Call:
-    """The gradient where dy is y."""
     x, attributes = arrays[0], call.attributes
+    dy = call.gradient(y.shape)
     if call.operator == "conv2d":
-        return lambda: ops.conv2d_backward(y, x, arrays[1], **attributes)[0]
+        return lambda: ops.conv2d_backward(dy, x, arrays[1], **attributes)[0]
     if call.operator == "linear":
-        return lambda: ops.linear_backward(y, x, arrays[1])[0]
+        return lambda: ops.linear_backward(dy, x, arrays[1])[0]
     if call.operator == "max_pool2d":
         _, indices = ops.max_pool2d(x, **attributes, return_indices=True)
-        return lambda: ops.max_pool2d_backward(y, indices, x.shape)
+        return lambda: ops.max_pool2d_backward(dy, indices, x.shape)
     if call.operator == "avg_pool2d":
-        return lambda: ops.avg_pool2d_backward(y, x.shape, **attributes)
+        return lambda: ops.avg_pool2d_backward(dy, x.shape, **attributes)
     backward = getattr(ops, f"{call.operator}_backward")
-    return lambda: backward(y, y, **attributes)
+    return lambda: backward(dy, y, **attributes)
