@@ -108,6 +108,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     output: int = -1
     scope: list[str] = field(default_factory=list)
+    plans: dict[Any, Any] = field(default_factory=dict)  # what executors compiled, by what they ran
     _numbers: dict[int, int] = field(
         default_factory=dict
     )  # id of a variable -> number of its value
@@ -297,6 +298,18 @@ class Stored(Variable):
     __slots__ = ()
 
     data: Any  # read, an array; assigned, whatever can be copied into it
+
+    def add_gradient(self, gradient: Array) -> None:
+        """Add to the gradient; where there is none, set it."""
+        raise TypeError(f"a {type(self).__name__} has no gradient")
+
+    def gradient_memory(self) -> tuple[Array, bool]:
+        """Where the gradient lies, and whether there is one already, to be added to."""
+        raise TypeError(f"a {type(self).__name__} has no gradient")
+
+    def take_gradient(self) -> None:
+        """Say that the gradient's memory has been written."""
+        raise TypeError(f"a {type(self).__name__} has no gradient")
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype, copy=copy)

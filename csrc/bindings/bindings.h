@@ -24,6 +24,7 @@ void bind_mul(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
 void bind_pad2d(pybind11::module_& m);
 void bind_philox(pybind11::module_& m);
+void bind_plan(pybind11::module_& m);
 void bind_relu(pybind11::module_& m);
 void bind_reshape(pybind11::module_& m);
 void bind_runtime(pybind11::module_& m);

@@ -48,6 +48,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   pynn::bind_optimizers(m);
   pynn::bind_pad2d(m);
   pynn::bind_philox(m);
+  pynn::bind_plan(m);
   pynn::bind_relu(m);
   pynn::bind_reshape(m);
   pynn::bind_runtime(m);

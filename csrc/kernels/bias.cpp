@@ -1,5 +1,7 @@
 #include "kernels/bias.h"
 
+#include "simd/outer_product.h"
+
 namespace pynn::PYNN_ISA {
 namespace {
 
@@ -23,9 +25,18 @@ void backward(std::int64_t rows, std::int64_t columns, std::int64_t begin, std::
   }
 }
 
+template <typename T>
+void forward_block(std::int64_t columns, const T* x, const T* b, T* y) {
+  constexpr int lanes = static_cast<int>(kBlockLanes);
+  for (std::int64_t i = 0; i < columns; ++i) {
+    const T value = b[i];
+    for (int lane = 0; lane < lanes; ++lane) y[i * lanes + lane] = x[i * lanes + lane] + value;
+  }
+}
+
 }  // namespace
 
-void get(BiasKernels<float>& k) { k = {forward<float>, backward<float>}; }
-void get(BiasKernels<double>& k) { k = {forward<double>, backward<double>}; }
+void get(BiasKernels<float>& k) { k = {forward<float>, backward<float>, forward_block<float>}; }
+void get(BiasKernels<double>& k) { k = {forward<double>, backward<double>, forward_block<double>}; }
 
 }  // namespace pynn::PYNN_ISA

@@ -12,6 +12,8 @@ struct BiasKernels {
   // the rows. Overwrites db.
   void (*backward)(std::int64_t rows, std::int64_t columns, std::int64_t begin, std::int64_t end,
                    const T* dy, T* db);
+  // y = x + b for 16 samples that lie in the lanes: x, y (columns, 16). Overwrites y.
+  void (*forward_block)(std::int64_t columns, const T* x, const T* b, T* y);
 };
 
 }  // namespace pynn

@@ -1,5 +1,8 @@
 #include "kernels/max_pool2d.h"
 
+#include "simd/outer_product.h"
+#include "simd/vector.h"
+
 namespace pynn::PYNN_ISA {
 namespace {
 
@@ -65,9 +68,91 @@ bool backward(std::int64_t pixels, std::int64_t positions, std::int64_t begin, s
   return valid;
 }
 
+// An integer as wide as T.
+template <int Bytes>
+struct CodeOf {
+  using type = std::int64_t;
+};
+template <>
+struct CodeOf<4> {
+  using type = std::int32_t;
+};
+template <typename T>
+using Codes = typename CodeOf<sizeof(T)>::type;
+template <typename T>
+struct CodeVectors {
+  typedef Codes<T> wide __attribute__((vector_size(kVectorBytes)));
+  typedef std::uint8_t narrow __attribute__((vector_size(kLanes<T>)));
+};
+
+template <typename T>
+void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
+                   std::uint8_t* codes) {
+  constexpr int lanes = kLanes<T>;
+  using Wide = typename CodeVectors<T>::wide;
+  for (std::int64_t oh = 0; oh < w.OH; ++oh) {
+    const std::int64_t h = oh * w.stride_h - w.top;
+    const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;
+    for (std::int64_t ow = 0; ow < w.OW; ++ow) {
+      const std::int64_t v = ow * w.stride_w - w.left;
+      const std::int64_t kw_begin = v < 0 ? -v : 0, kw_end = v + w.KW < w.W ? w.KW : w.W - v;
+      const T* const window = x + h * x_row + v * kBlockLanes;
+      for (int part = 0; part < kBlockLanes; part += lanes) {
+        Vector<T> best = load(window + kh_begin * x_row + kw_begin * kBlockLanes + part);
+        Wide code = Wide{} + static_cast<Codes<T>>(kh_begin * w.KW + kw_begin);
+        for (std::int64_t kh = kh_begin; kh < kh_end; ++kh)
+          for (std::int64_t kw = kw_begin; kw < kw_end; ++kw) {
+            const Vector<T> value = load(window + kh * x_row + kw * kBlockLanes + part);
+            // The first of equal values wins, and the first NaN over everything.
+            const Wide wins = ~(Wide)(value <= best) & (Wide)(best == best);
+            best = wins ? value : best;
+            code = wins ? Wide{} + static_cast<Codes<T>>(kh * w.KW + kw) : code;
+          }
+        store<T>(y + oh * y_row + ow * kBlockLanes + part, best);
+        if (codes) {
+          const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
+          __builtin_memcpy(codes + (oh * w.OW + ow) * kBlockLanes + part, &narrow, sizeof narrow);
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+void backward_block(const Window& w, const T* dy, const std::uint8_t* codes, T* dx) {
+  constexpr int lanes = kLanes<T>;
+  using Wide = typename CodeVectors<T>::wide;
+  for (std::int64_t oh = 0; oh < w.OH; ++oh) {
+    const std::int64_t h = oh * w.stride_h - w.top;
+    const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;
+    for (std::int64_t ow = 0; ow < w.OW; ++ow) {
+      const std::int64_t v = ow * w.stride_w - w.left;
+      const std::int64_t kw_begin = v < 0 ? -v : 0, kw_end = v + w.KW < w.W ? w.KW : w.W - v;
+      T* const window = dx + (h * w.W + v) * kBlockLanes;
+      for (int part = 0; part < kBlockLanes; part += lanes) {
+        const std::int64_t at = (oh * w.OW + ow) * kBlockLanes + part;
+        const Vector<T> gradient = load(dy + at);
+        typename CodeVectors<T>::narrow narrow;
+        __builtin_memcpy(&narrow, codes + at, sizeof narrow);
+        const Wide code = __builtin_convertvector(narrow, Wide);
+        for (std::int64_t kh = kh_begin; kh < kh_end; ++kh)
+          for (std::int64_t kw = kw_begin; kw < kw_end; ++kw) {
+            T* const to = window + (kh * w.W + kw) * kBlockLanes + part;
+            const Wide here = code == Wide{} + static_cast<Codes<T>>(kh * w.KW + kw);
+            store<T>(to, load(to) + (here ? gradient : Vector<T>{}));
+          }
+      }
+    }
+  }
+}
+
 }  // namespace
 
-void get(MaxPool2dKernels<float>& k) { k = {forward<float>, backward<float>}; }
-void get(MaxPool2dKernels<double>& k) { k = {forward<double>, backward<double>}; }
+void get(MaxPool2dKernels<float>& k) {
+  k = {forward<float>, backward<float>, forward_block<float>, backward_block<float>};
+}
+void get(MaxPool2dKernels<double>& k) {
+  k = {forward<double>, backward<double>, forward_block<double>, backward_block<double>};
+}
 
 }  // namespace pynn::PYNN_ISA

@@ -17,6 +17,13 @@ struct MaxPool2dKernels {
   // False where an entry of argmax lies outside the image; nothing is written for it.
   bool (*backward)(std::int64_t pixels, std::int64_t positions, std::int64_t begin,
                    std::int64_t end, const T* dy, const std::int64_t* argmax, T* dx);
+  // One image of 16 samples that lie in the lanes: x (H, W, 16) with x_row elements between its
+  // rows, y (OH, OW, 16) likewise. codes (OH, OW, 16): which pixel of the window, kh * KW + kw; may
+  // be null.
+  void (*forward_block)(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
+                        std::uint8_t* codes);
+  // dx (H, W, 16) += dy (OH, OW, 16) at the pixels that the codes say.
+  void (*backward_block)(const Window& w, const T* dy, const std::uint8_t* codes, T* dx);
 };
 
 }  // namespace pynn

@@ -29,8 +29,11 @@
 #include "kernels/softmax.h"
 #include "kernels/sum_of_squares.h"
 #include "kernels/tanh.h"
+#include "simd/dot_product.h"
+#include "simd/outer_product.h"
+#include "simd/sample_blocks.h"
 
-// Every kernel file once: the name of its struct, and of its member in the table.
+// Every kernel and tile once: the name of its struct, and of its member in the table.
 #define PYNN_KERNELS(X)           \
   X(Adam, adam)                   \
   X(Add, add)                     \
@@ -40,6 +43,7 @@
   X(Concat, concat)               \
   X(Conv2d, conv2d)               \
   X(CrossEntropy, cross_entropy)  \
+  X(DotProduct, dot_product)      \
   X(DropBlock2d, drop_block2d)    \
   X(Dropout, dropout)             \
   X(Gemm, gemm)                   \
@@ -48,10 +52,12 @@
   X(MaxPool2d, max_pool2d)        \
   X(MseLoss, mse_loss)            \
   X(Mul, mul)                     \
+  X(OuterProduct, outer_product)  \
   X(Pad2d, pad2d)                 \
   X(Peak, peak)                   \
   X(Relu, relu)                   \
   X(Rmsprop, rmsprop)             \
+  X(SampleBlock, sample_blocks)   \
   X(Sgd, sgd)                     \
   X(Sigmoid, sigmoid)             \
   X(Softmax, softmax)             \

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from pynn import executors
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
-from pynn.graph import Array, Graph, Shape, Symbol, Variable, real_array, tracing
+from pynn.graph import Array, Graph, Shape, Stored, Symbol, Variable, real_array, tracing
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
 
@@ -43,6 +43,10 @@ class Trace:
     graph: Graph
     version: tuple[Any, ...]
     modules: list[Module]  # keeps alive what `version` names by id
+
+
+def _requires_grad(variable: Stored) -> bool:
+    return isinstance(variable, Parameter) and variable.requires_grad
 
 
 class Module:
@@ -331,14 +335,20 @@ class Module:
 
     def _run(self, arrays: list[Array], stream: Stream) -> Tape:
         graph = self.trace(*(array.shape for array in arrays)).graph
-        return executors.forward(graph, arrays, stream, keep=False)
+        return executors.forward(graph, arrays, stream)
 
-    def _run_forward(self, arrays: list[Array]) -> tuple[Graph, Tape]:
-        """Run forward and keep what backward needs; running statistics are not touched yet."""
+    def _run_forward(
+        self,
+        arrays: list[Array],
+        wanted: Callable[[Stored], bool] = _requires_grad,
+        *,
+        input_gradient: bool = True,
+    ) -> tuple[Graph, Tape]:
+        """Run forward and keep what backward needs for the gradients that are wanted; running
+        statistics are not touched yet."""
         graph = self.trace(*(array.shape for array in arrays)).graph
-        return graph, executors.forward(
-            graph, arrays, Stream(get_seed(), self._run_steps), keep=True
-        )
+        needed = graph.gradient_paths(wanted, input_gradient)
+        return graph, executors.forward(graph, arrays, Stream(get_seed(), self._run_steps), needed)
 
     def backward(self, dy: ArrayLike) -> Any:
         """Add the gradients of the last call in training mode to the parameters' .grad.
@@ -370,13 +380,7 @@ class Module:
             raise ShapeError(
                 f"dy must have the output's shape {tape.output.shape}, got {gradient.shape}"
             )
-        needed = graph.gradient_paths(
-            lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True
-        )
-        gradients = executors.backward(graph, tape, gradient, needed)
-        for variable, array in gradients.variables:
-            assert isinstance(variable, Parameter)
-            variable.add_gradient(array)
+        gradients = executors.backward(graph, tape, gradient, add=True)
         return gradients.inputs[0] if len(gradients.inputs) == 1 else tuple(gradients.inputs)
 
     def trace(self, *shapes: Shape) -> Trace:

@@ -118,11 +118,22 @@ class Parameter(Stored):
         self._grad[...] = array
 
     def add_gradient(self, gradient: Array) -> None:
-        """Add to the gradient; from None, set it."""
+        """Add to the gradient; where there is none, set it."""
         if self._grad is None:
             self.grad = gradient
         else:
             self._grad += gradient
+
+    def gradient_memory(self) -> tuple[Array, bool]:
+        """Where the gradient lies, and whether there is one already, to be added to."""
+        if self._grad is None:
+            return self._gradient_view(), False
+        return self._grad, True
+
+    def take_gradient(self) -> None:
+        """Say that the gradient's memory has been written."""
+        if self._grad is None:
+            self._grad = self._gradient_view()
 
     def _gradient_view(self) -> Array:
         if self.segment is None:

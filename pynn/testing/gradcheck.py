@@ -146,10 +146,7 @@ def gradcheck(
     def value() -> float:
         return float(np.sum(model._run_forward(arrays)[1].output * dy))
 
-    needed = graph.gradient_paths(
-        lambda variable: isinstance(variable, Parameter) and variable.requires_grad, True
-    )
-    gradients = executors.backward(graph, tape, dy, needed)
+    gradients = executors.backward(graph, tape, dy)
     computed = {id(variable): gradient for variable, gradient in gradients.variables}
     pairs: list[tuple[str, Array, Array]] = []
     for number, array in enumerate(arrays):

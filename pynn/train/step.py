@@ -71,7 +71,23 @@ class CompiledStep:
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         self.model._run_tape = None
-        graph, tape = self.model._run_forward([array])
+        trained = {
+            id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
+        }
+
+        def wanted(variable: Stored) -> bool:
+            return (
+                isinstance(variable, Parameter)
+                and variable.requires_grad
+                and id(variable) in trained
+            )
+
+        graph, tape = self.model._run_forward([array], wanted, input_gradient=False)
+        if not any(wanted(variable) for variable in graph.variables.values()):
+            raise ValueError(
+                "the optimiser holds no parameter of this model that requires a gradient: nothing "
+                "would be trained"
+            )
         output = tape.output.view()
         output.flags.writeable = False  # backward may read it: no loss computes in its place
         value, gradient = self.loss.value_and_gradient(output, target)
@@ -87,46 +103,27 @@ class CompiledStep:
                 f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this "
                 "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
-        trained = {
-            id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
-        }
-
-        def wanted(variable: Stored) -> bool:
-            return (
-                isinstance(variable, Parameter)
-                and variable.requires_grad
-                and id(variable) in trained
-            )
-
-        if not any(wanted(variable) for variable in graph.variables.values()):
-            raise ValueError(
-                "the optimiser holds no parameter of this model that requires a gradient: nothing "
-                "would be trained"
-            )
-        gradients = executors.backward(graph, tape, gradient, graph.gradient_paths(wanted, False))
-        self._take(gradients.variables)
+        if self.accumulated == 0:
+            self.optimizer.zero_grad()
+        executors.backward(graph, tape, gradient, add=True)
+        self._update()
         executors.commit(graph, tape)
         self.model._run_steps += 1
         self.steps += 1
         self.output, self.last_finite_loss = tape.output, value
         return value
 
-    def _take(self, gradients: list[tuple[Stored, Array]]) -> None:
-        """Add the gradients of one batch up and, when enough batches have come, update."""
-        if self.accumulated == 0:
-            self.optimizer.zero_grad()
-        for variable, gradient in gradients:
-            assert isinstance(variable, Parameter)
-            variable.add_gradient(gradient)
+    def _update(self) -> None:
+        """Update, when enough batches have added up their gradients."""
         self.accumulated += 1
         if self.accumulated < self.accumulate:
             return
         self.accumulated = 0
         if self.accumulate > 1:
-            for variable, _ in gradients:
-                assert isinstance(variable, Parameter)
-                assert variable.grad is not None
-                variable.grad /= self.accumulate
+            for group in self.optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad /= self.accumulate
         try:
             self.optimizer.step()
         finally:

@@ -1,0 +1,259 @@
+#include <string>
+
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+#include "bindings/window_arguments.h"
+#include "plan/plan.h"
+#include "shapes/window.h"
+
+namespace pynn {
+namespace {
+
+using Attributes = py::dict;
+
+// A node as Python says it: the operator's name, its inputs (-1: absent), its output and
+// attributes.
+struct NodeSpec {
+  std::string name;
+  std::vector<int> inputs;
+  int output;
+  Attributes attributes;
+};
+
+class NodeReader {
+ public:
+  explicit NodeReader(const PlanGraph& graph) : graph_(graph) {}
+
+  // A foreign node where plans do not have the operator, or not for these inputs.
+  PlanNode read(const NodeSpec& node) const {
+    if (const std::optional<PlanNode> known = find(node)) return *known;
+    return ForeignNode{node.inputs, node.output};
+  }
+
+ private:
+  const Shape& shape(int value) const { return graph_.shapes[static_cast<std::size_t>(value)]; }
+  bool stored(int value) const { return graph_.stored[static_cast<std::size_t>(value)]; }
+  bool stored_or_absent(int value) const { return value < 0 || stored(value); }
+
+  std::optional<PlanNode> find(const NodeSpec& node) const {
+    const std::vector<int>& in = node.inputs;
+    if (in.empty() || in[0] < 0 || stored(in[0])) return std::nullopt;
+    const Attributes& a = node.attributes;
+    const int x = in[0], y = node.output;
+    if (node.name == "conv2d" && stored(in[1]) && stored_or_absent(in[2])) {
+      const std::optional<Shape> b = in[2] < 0 ? std::nullopt : std::optional<Shape>(shape(in[2]));
+      return Conv2dNode{conv2d_shape(shape(x), shape(in[1]), b, to_pair("stride", a["stride"]),
+                                     to_padding(a["padding"]), to_pair("dilation", a["dilation"]),
+                                     a["groups"].cast<std::int64_t>()),
+                        x, in[1], in[2], y};
+    }
+    if (node.name == "linear" && shape(x).size() == 2 && stored(in[1]) && stored_or_absent(in[2]))
+      return LinearNode{x, in[1], in[2], y};
+    if (node.name == "relu") return PointwiseNode{Pointwise::relu, 0, x, y};
+    if (node.name == "sigmoid") return PointwiseNode{Pointwise::sigmoid, 0, x, y};
+    if (node.name == "tanh") return PointwiseNode{Pointwise::tanh, 0, x, y};
+    if (node.name == "leaky_relu")
+      return PointwiseNode{Pointwise::leaky_relu, a["negative_slope"].cast<double>(), x, y};
+    if (node.name == "max_pool2d") {
+      const Window window = to_pool2d_window(shape(x), a["kernel_size"], a["stride"], a["padding"],
+                                             a["ceil_mode"].cast<bool>());
+      if (fits_codes(window)) return MaxPool2dNode{window, x, y};
+    }
+    if (node.name == "dropout")
+      return DropoutNode{a["p"].cast<double>(), a["node"].cast<std::uint32_t>(), x, y};
+    if (node.name == "bias" && stored(in[1]) &&
+        element_count(shape(in[1])) == layout_of(shape(x)).features())
+      return BiasNode{x, in[1], y};
+    if (node.name == "add" && in[1] >= 0 && !stored(in[1]) && shape(x) == shape(in[1]))
+      return AddNode{x, in[1], y};
+    if (node.name == "flatten" || node.name == "reshape") return ReshapeNode{x, y};
+    return std::nullopt;
+  }
+
+  const PlanGraph& graph_;
+};
+
+// What Python sees of a pass, whatever its dtype.
+class AnyPass {
+ public:
+  virtual ~AnyPass() = default;
+  virtual void set_stored(int value, const py::array& array) = 0;
+  virtual void set_stream(std::uint64_t seed, std::int64_t step, std::int64_t first_sample) = 0;
+  virtual void set_input(int value, const py::array& array) = 0;
+  virtual void set_gradient(int value, py::array array, bool accumulate) = 0;
+  virtual int forward(int node) = 0;
+  virtual int backward(int node) = 0;
+  virtual py::array read(int value) = 0;
+  virtual void write(int value, const py::array& array) = 0;
+  virtual py::array read_gradient(int value) = 0;
+  virtual void write_gradient(int value, const py::array& array, bool add) = 0;
+};
+
+class AnyPlan {
+ public:
+  virtual ~AnyPlan() = default;
+  virtual std::unique_ptr<AnyPass> start() = 0;
+  virtual std::vector<int> foreign() const = 0;
+  virtual bool reached(int value) const = 0;
+  virtual bool gradient_written(int node, int input) const = 0;
+  virtual std::int64_t bytes() const = 0;
+  virtual py::list report() const = 0;
+};
+
+void require_dense(const py::array& array, std::size_t itemsize) {
+  if (static_cast<std::size_t>(array.itemsize()) != itemsize ||
+      !(array.flags() & py::array::c_style))
+    throw DTypeError("a plan takes C-contiguous arrays of its dtype");
+}
+
+template <typename T>
+class TypedPass final : public AnyPass {
+ public:
+  TypedPass(const Plan<T>& plan, py::object owner)
+      : plan_(plan),
+        owner_(std::move(owner)),
+        memory_(plan.allocate()),
+        run_(plan.start(*memory_)),
+        data_held_(run_.stored.size()),
+        gradients_held_(run_.stored.size()) {}
+
+  void set_stored(int value, const py::array& array) override {
+    run_.stored[index(value)] = checked(array, plan_.value(value).shape);
+    data_held_[index(value)] = array;
+  }
+  void set_stream(std::uint64_t seed, std::int64_t step, std::int64_t first_sample) override {
+    run_.seed = seed;
+    run_.step = static_cast<std::uint32_t>(step);
+    run_.first_sample = static_cast<std::uint32_t>(first_sample);
+  }
+  void set_input(int value, const py::array& array) override {
+    const T* const rows = checked(array, plan_.value(value).shape);
+    data_held_[index(value)] = array;
+    const ReleaseGil nogil(array.size());
+    plan_.set_input(run_, value, rows);
+  }
+  void set_gradient(int value, py::array array, bool accumulate) override {
+    checked(array, plan_.value(value).shape);
+    run_.gradients[index(value)] = mutable_data<T>(array);
+    run_.accumulate[index(value)] = accumulate;
+    gradients_held_[index(value)] = std::move(array);
+  }
+  int forward(int node) override {
+    const py::gil_scoped_release nogil;
+    return plan_.forward(run_, node);
+  }
+  int backward(int node) override {
+    const py::gil_scoped_release nogil;
+    return plan_.backward(run_, node);
+  }
+  py::array read(int value) override {
+    py::array_t<T> array(plan_.value(value).shape);
+    plan_.read(run_, value, array.mutable_data());
+    return std::move(array);
+  }
+  void write(int value, const py::array& array) override {
+    plan_.write(run_, value, checked(array, plan_.value(value).shape));
+  }
+  py::array read_gradient(int value) override {
+    py::array_t<T> array(plan_.value(value).shape);
+    plan_.read_gradient(run_, value, array.mutable_data());
+    return std::move(array);
+  }
+  void write_gradient(int value, const py::array& array, bool add) override {
+    plan_.write_gradient(run_, value, checked(array, plan_.value(value).shape), add);
+  }
+
+ private:
+  static std::size_t index(int value) { return static_cast<std::size_t>(value); }
+  static const T* checked(const py::array& array, const Shape& shape) {
+    require_dense(array, sizeof(T));
+    require_shape("array", array, shape);
+    return data<T>(array);
+  }
+
+  const Plan<T>& plan_;
+  const py::object owner_;  // keeps the plan alive
+  const std::unique_ptr<Memory> memory_;
+  Run<T> run_;
+  std::vector<py::object> data_held_, gradients_held_;  // what the pass points into
+};
+
+template <typename T>
+class TypedPlan final : public AnyPlan {
+ public:
+  explicit TypedPlan(PlanGraph graph) : plan_(std::move(graph)) {}
+
+  std::unique_ptr<AnyPass> start() override {
+    return std::make_unique<TypedPass<T>>(plan_, py::cast(static_cast<AnyPlan*>(this)));
+  }
+  std::vector<int> foreign() const override {
+    std::vector<int> nodes;
+    for (std::size_t i = 0; i < plan_.nodes().size(); ++i)
+      if (std::holds_alternative<ForeignNode>(plan_.nodes()[i]))
+        nodes.push_back(static_cast<int>(i));
+    return nodes;
+  }
+  bool reached(int value) const override { return plan_.value(value).reached; }
+  bool gradient_written(int node, int input) const override {
+    return plan_.gradient_written(node, input);
+  }
+  std::int64_t bytes() const override { return plan_.bytes(); }
+  py::list report() const override {
+    py::list rows;
+    for (const StageReport& row : plan_.report())
+      rows.append(py::make_tuple(row.what, row.flops, row.backward_flops));
+    return rows;
+  }
+
+ private:
+  Plan<T> plan_;
+};
+
+std::unique_ptr<AnyPlan> make_plan(bool is_double, const std::vector<Shape>& shapes,
+                                   const std::vector<bool>& stored, const std::vector<bool>& needed,
+                                   const std::vector<int>& inputs, const py::list& nodes,
+                                   int output) {
+  PlanGraph graph;
+  graph.shapes = shapes;
+  graph.stored.assign(stored.begin(), stored.end());
+  graph.needed.assign(needed.begin(), needed.end());
+  graph.inputs = inputs;
+  graph.output = output;
+  const NodeReader reader(graph);
+  for (const py::handle item : nodes) {
+    const auto node = py::reinterpret_borrow<py::tuple>(item);
+    graph.nodes.push_back(
+        reader.read({node[0].cast<std::string>(), node[1].cast<std::vector<int>>(),
+                     node[2].cast<int>(), node[3].cast<Attributes>()}));
+  }
+  if (is_double) return std::make_unique<TypedPlan<double>>(std::move(graph));
+  return std::make_unique<TypedPlan<float>>(std::move(graph));
+}
+
+}  // namespace
+
+void bind_plan(py::module_& m) {
+  using namespace py::literals;
+  py::class_<AnyPass>(m, "Pass")
+      .def("set_stored", &AnyPass::set_stored, "value"_a, "array"_a)
+      .def("set_stream", &AnyPass::set_stream, "seed"_a, "step"_a, "first_sample"_a)
+      .def("set_input", &AnyPass::set_input, "value"_a, "array"_a)
+      .def("set_gradient", &AnyPass::set_gradient, "value"_a, "array"_a, "accumulate"_a)
+      .def("forward", &AnyPass::forward, "node"_a)
+      .def("backward", &AnyPass::backward, "node"_a)
+      .def("read", &AnyPass::read, "value"_a)
+      .def("write", &AnyPass::write, "value"_a, "array"_a)
+      .def("read_gradient", &AnyPass::read_gradient, "value"_a)
+      .def("write_gradient", &AnyPass::write_gradient, "value"_a, "array"_a, "add"_a);
+  py::class_<AnyPlan>(m, "Plan")
+      .def(py::init(&make_plan), "is_double"_a, "shapes"_a, "stored"_a, "needed"_a, "inputs"_a,
+           "nodes"_a, "output"_a)
+      .def("start", &AnyPlan::start)
+      .def_property_readonly("foreign", &AnyPlan::foreign)
+      .def("reached", &AnyPlan::reached, "value"_a)
+      .def("gradient_written", &AnyPlan::gradient_written, "node"_a, "input"_a)
+      .def_property_readonly("bytes", &AnyPlan::bytes)
+      .def("report", &AnyPlan::report);
+}
+
+}  // namespace pynn

@@ -1,0 +1,87 @@
+#include "plan/bias_stage.h"
+
+#include "plan/rows.h"
+
+namespace pynn {
+namespace {
+
+template <typename T>
+class BiasStage final : public Stage<T> {
+ public:
+  BiasStage(Builder<T>& builder, const BiasNode& node, GradientMode dx, bool db_again)
+      : node_(node),
+        x_(builder.value(node.x).layout),
+        y_(builder.value(node.y).layout),
+        gradient_(without_halo(x_)),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx),
+        db_(builder.value(node.b).needed),
+        db_again_(db_again) {}
+
+  void forward(const Run<T>& run) const override {
+    const T* const x = run.at(x_data_);
+    const T* const b = run.stored[static_cast<std::size_t>(node_.b)];
+    T* const y = run.at(y_data_);
+    const std::int64_t rows = x_.channels * x_.height;  // of images
+    parallel_for(
+        x_.blocks() * rows, x_.width * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t row = begin; row < end; ++row) {
+            const std::int64_t plane = row / x_.height, h = row % x_.height;
+            isa_table<T>().bias.forward_block(x_.width, x + plane * x_.plane() + x_.at(h, 0),
+                                              b + row % rows * x_.width,
+                                              y + plane * y_.plane() + y_.at(h, 0));
+          }
+        });
+  }
+
+  void backward(const Run<T>& run) const override {
+    const T* const dy = run.at(dy_data_);
+    const std::int64_t features = gradient_.features();
+    if (db_) {
+      T* const db = run.gradients[static_cast<std::size_t>(node_.b)];
+      const bool add = db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)];
+      const auto& kernels = isa_table<T>().dot_product;
+      parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t f = begin; f < end; ++f) {
+                       alignas(64) T sums[kBlockLanes] = {};
+                       for (std::int64_t block = 0; block < gradient_.blocks(); ++block)
+                         kernels.sum_columns(1, dy + (block * features + f) * kBlockLanes, sums);
+                       kernels.sum_lanes(1, sums, add, db + f);
+                     }
+                   });
+    }
+    if (dx_mode_ == GradientMode::none) return;
+    T* const dx = run.at(dx_data_);
+    for_each_piece(gradient_.size(), 2, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        dx[i] = dx_mode_ == GradientMode::add ? dx[i] + dy[i] : dy[i];
+    });
+  }
+
+  StageReport report() const override { return {"bias", 0, 0}; }
+
+ private:
+  const BiasNode node_;
+  const Layout x_, y_, gradient_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+  const bool db_, db_again_;
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_bias_stage(Builder<T>& builder, const BiasNode& node,
+                                          GradientMode dx, bool db_again) {
+  return std::make_unique<BiasStage<T>>(builder, node, dx, db_again);
+}
+template std::unique_ptr<Stage<float>> make_bias_stage(Builder<float>&, const BiasNode&,
+                                                       GradientMode, bool);
+template std::unique_ptr<Stage<double>> make_bias_stage(Builder<double>&, const BiasNode&,
+                                                        GradientMode, bool);
+
+}  // namespace pynn

@@ -1,0 +1,420 @@
+// Convolution as products with tables of offsets: nothing is copied. Pixels that see the same taps
+// of the kernel form a class, so that no tap outside the image is ever multiplied.
+#include "plan/conv2d_stage.h"
+
+#include <algorithm>
+#include <map>
+
+#include "plan/products.h"
+#include "plan/rows.h"
+#include "runtime/scratch.h"
+
+namespace pynn {
+
+void add_halo(const Conv2dNode& node, Layout& x) {
+  const Window& w = node.shape.window;
+  const auto beyond = [](std::int64_t positions, std::int64_t stride, std::int64_t before,
+                         std::int64_t taps, std::int64_t dilation, std::int64_t size) {
+    return std::max<std::int64_t>(
+        (positions - 1) * stride - before + (taps - 1) * dilation - (size - 1), 0);
+  };
+  x.top = std::max(x.top, w.top);
+  x.left = std::max(x.left, w.left);
+  x.bottom = std::max(x.bottom, beyond(w.OH, w.stride_h, w.top, w.KH, w.dilation_h, w.H));
+  x.right = std::max(x.right, beyond(w.OW, w.stride_w, w.left, w.KW, w.dilation_w, w.W));
+}
+
+namespace {
+
+using Taps = std::vector<std::int64_t>;
+
+struct PixelClass {
+  std::vector<std::int32_t> a_offsets, b_offsets;
+  std::vector<std::int64_t> b_columns, c_columns;
+};
+
+struct Piece {
+  std::size_t pixel_class;
+  std::int64_t begin, end;  // pixels of the class
+};
+
+// A product for every pixel of an image; a strip is a unit of work.
+struct Sweep {
+  std::int64_t rows = 0, a_row = 0;
+  std::vector<PixelClass> classes;
+  std::vector<std::vector<Piece>> strips;
+  std::int64_t flops = 0;  // of one image and group, for 16 samples
+};
+
+// Cuts the pixels into strips of about equal work, at whole tiles.
+void cut(Sweep& sweep, std::int64_t strips, std::int64_t tile) {
+  std::int64_t total = 0;
+  for (const PixelClass& c : sweep.classes)
+    total += static_cast<std::int64_t>(c.b_columns.size() * (c.a_offsets.size() + 2));
+  sweep.flops = 2 * total * sweep.rows * kBlockLanes;
+  sweep.strips.assign(1, {});
+  std::int64_t done = 0;
+  for (std::size_t i = 0; i < sweep.classes.size(); ++i) {
+    const PixelClass& c = sweep.classes[i];
+    const auto pixels = static_cast<std::int64_t>(c.b_columns.size());
+    const auto cost = static_cast<std::int64_t>(c.a_offsets.size()) + 2;
+    for (std::int64_t begin = 0; begin < pixels;) {
+      const auto strip = static_cast<std::int64_t>(sweep.strips.size());
+      const std::int64_t room = total * strip / strips - done;
+      std::int64_t count = strip == strips ? pixels - begin : room / cost / tile * tile;
+      count = std::min(std::max(count, std::min(tile, pixels - begin)), pixels - begin);
+      sweep.strips.back().push_back({i, begin, begin + count});
+      begin += count;
+      done += count * cost;
+      if (done >= total * strip / strips && strip < strips) sweep.strips.emplace_back();
+    }
+  }
+  if (sweep.strips.back().empty()) sweep.strips.pop_back();
+}
+
+Taps range(std::int64_t count) {
+  Taps taps(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) taps[static_cast<std::size_t>(i)] = i;
+  return taps;
+}
+
+// Taps of the kernel that see the image from an output position.
+Taps forward_taps(std::int64_t position, std::int64_t stride, std::int64_t before,
+                  std::int64_t count, std::int64_t dilation, std::int64_t size) {
+  Taps taps;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::int64_t at = position * stride - before + k * dilation;
+    if (at >= 0 && at < size) taps.push_back(k);
+  }
+  return taps;
+}
+
+// Taps through which a pixel reaches an output position.
+Taps backward_taps(std::int64_t pixel, std::int64_t stride, std::int64_t before, std::int64_t count,
+                   std::int64_t dilation, std::int64_t positions) {
+  Taps taps;
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::int64_t at = pixel + before - k * dilation;
+    if (at >= 0 && at % stride == 0 && at / stride < positions) taps.push_back(k);
+  }
+  return taps;
+}
+
+std::int64_t strips_of(const Sweep& sweep, const Layout& from, const Layout& to,
+                       std::int64_t groups, std::int64_t element_bytes) {
+  constexpr std::int64_t kUnits = 16;               // so that threads have about equal work
+  constexpr std::int64_t kCacheBytes = 384 * 1024;  // of what a strip reads, and of what it writes
+  std::int64_t pixels = 0;
+  for (const PixelClass& c : sweep.classes) pixels += static_cast<std::int64_t>(c.b_columns.size());
+  const std::int64_t bytes = std::max(from.block(), to.block()) / groups * element_bytes;
+  const std::int64_t wanted =
+      std::max(kUnits / std::max<std::int64_t>(to.blocks() * groups, 1), bytes / kCacheBytes);
+  return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(pixels / 16, 1));
+}
+
+Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
+                    std::int64_t element_bytes) {
+  const Window& w = s.window;
+  Sweep sweep;
+  const std::int64_t channels = s.C / s.groups;
+  sweep.rows = s.O / s.groups;
+  sweep.a_row = channels * w.KH * w.KW;
+  std::int64_t seen = 0;
+  for (std::int64_t oh = 0; oh < w.OH; ++oh)
+    for (std::int64_t ow = 0; ow < w.OW; ++ow)
+      seen += static_cast<std::int64_t>(
+          forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H).size() *
+          forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W).size());
+  // Where few taps fall into the halo, multiplying its zeros costs less than many small classes.
+  const bool whole =
+      static_cast<double>(seen) > 0.85 * static_cast<double>(w.OH * w.OW * w.KH * w.KW);
+  std::map<std::pair<Taps, Taps>, std::size_t> known;
+  for (std::int64_t oh = 0; oh < w.OH; ++oh)
+    for (std::int64_t ow = 0; ow < w.OW; ++ow) {
+      const Taps rows =
+          whole ? range(w.KH) : forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H);
+      const Taps columns =
+          whole ? range(w.KW) : forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W);
+      const auto [entry, fresh] = known.try_emplace({rows, columns}, sweep.classes.size());
+      if (fresh) {
+        PixelClass c;
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+          for (const std::int64_t kh : rows)
+            for (const std::int64_t kw : columns) {
+              c.a_offsets.push_back(static_cast<std::int32_t>((channel * w.KH + kh) * w.KW + kw));
+              c.b_offsets.push_back(static_cast<std::int32_t>(
+                  channel * x.plane() + (kh - rows[0]) * w.dilation_h * x.row() +
+                  (kw - columns[0]) * w.dilation_w * kBlockLanes));
+            }
+        sweep.classes.push_back(std::move(c));
+      }
+      PixelClass& c = sweep.classes[entry->second];
+      const bool empty = rows.empty() || columns.empty();
+      c.b_columns.push_back(empty ? 0
+                                  : x.at(oh * w.stride_h - w.top + rows[0] * w.dilation_h,
+                                         ow * w.stride_w - w.left + columns[0] * w.dilation_w));
+      c.c_columns.push_back(y.at(oh, ow));
+    }
+  cut(sweep, strips_of(sweep, x, y, s.groups, element_bytes), tile);
+  return sweep;
+}
+
+Sweep backward_sweep(const Conv2dShape& s, const Layout& dx, const Layout& dy, std::int64_t tile,
+                     std::int64_t element_bytes) {
+  const Window& w = s.window;
+  Sweep sweep;
+  const std::int64_t outputs = s.O / s.groups;
+  sweep.rows = s.C / s.groups;
+  sweep.a_row = w.KH * w.KW;
+  std::map<std::pair<Taps, Taps>, std::size_t> known;
+  for (std::int64_t h = 0; h < w.H; ++h)
+    for (std::int64_t v = 0; v < w.W; ++v) {
+      const Taps rows = backward_taps(h, w.stride_h, w.top, w.KH, w.dilation_h, w.OH);
+      const Taps columns = backward_taps(v, w.stride_w, w.left, w.KW, w.dilation_w, w.OW);
+      const auto [entry, fresh] = known.try_emplace({rows, columns}, sweep.classes.size());
+      if (fresh) {
+        PixelClass c;
+        for (std::int64_t o = 0; o < outputs; ++o)
+          for (const std::int64_t kh : rows)
+            for (const std::int64_t kw : columns) {
+              c.a_offsets.push_back(
+                  static_cast<std::int32_t>((o * sweep.rows * w.KH + kh) * w.KW + kw));
+              c.b_offsets.push_back(static_cast<std::int32_t>(
+                  o * dy.plane() + (rows[0] - kh) * w.dilation_h / w.stride_h * dy.row() +
+                  (columns[0] - kw) * w.dilation_w / w.stride_w * kBlockLanes));
+            }
+        sweep.classes.push_back(std::move(c));
+      }
+      PixelClass& c = sweep.classes[entry->second];
+      const bool empty = rows.empty() || columns.empty();
+      c.b_columns.push_back(empty ? 0
+                                  : dy.at((h + w.top - rows[0] * w.dilation_h) / w.stride_h,
+                                          (v + w.left - columns[0] * w.dilation_w) / w.stride_w));
+      c.c_columns.push_back(dx.at(h, v));
+    }
+  cut(sweep, strips_of(sweep, dy, dx, s.groups, element_bytes), tile);
+  return sweep;
+}
+
+template <typename T>
+class Conv2dStage final : public Stage<T> {
+ public:
+  Conv2dStage(Builder<T>& builder, const Conv2dNode& node, GradientMode dx, bool dw_again,
+              bool db_again)
+      : node_(node),
+        shape_(node.shape),
+        x_(builder.value(node.x).layout),
+        y_(builder.value(node.y).layout),
+        dx_(without_halo(x_)),
+        dy_(without_halo(y_)),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx),
+        dw_(builder.value(node.w).needed),
+        db_(node.b >= 0 && builder.value(node.b).needed),
+        dw_again_(dw_again),
+        db_again_(db_again) {
+    const std::int64_t tile = isa_table<T>().outer_product.columns;
+    forward_ = forward_sweep(shape_, x_, y_, tile, sizeof(T));
+    if (!builder.backward) return;
+    if (node.relu) builder.keep(node.y);
+    if (dx_mode_ != GradientMode::none)
+      backward_ = backward_sweep(shape_, dx_, dy_, tile, sizeof(T));
+    if (dw_) {
+      builder.keep(node.x);
+      const Window& w = shape_.window;
+      for (std::int64_t c = 0; c < shape_.C / shape_.groups; ++c)
+        for (std::int64_t kh = 0; kh < w.KH; ++kh)
+          for (std::int64_t kw = 0; kw < w.KW; ++kw)
+            taps_.push_back(static_cast<std::int32_t>(
+                c * x_.plane() + x_.at(kh * w.dilation_h - w.top, kw * w.dilation_w - w.left)));
+      for (std::int64_t oh = 0; oh < w.OH; ++oh)
+        for (std::int64_t ow = 0; ow < w.OW; ++ow)
+          positions_.push_back(static_cast<std::int32_t>(oh * w.stride_h * x_.row() +
+                                                         ow * w.stride_w * kBlockLanes));
+    }
+  }
+
+  void forward(const Run<T>& run) const override {
+    OuterProduct<T> product{};
+    product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
+    product.relu = node_.relu;
+    const std::int64_t channels = shape_.C / shape_.groups;
+    sweep(forward_, product, weights(run), shape_.O / shape_.groups * forward_.a_row,
+          run.at(x_data_), x_, channels * x_.plane(), run.at(y_data_), y_);
+  }
+
+  void backward(const Run<T>& run) const override {
+    T* const dy = run.at(dy_data_);
+    if (node_.relu) {
+      const T* const y = run.at(y_data_);
+      parallel_rows<2>({&dy_, &y_}, 2, [&](std::int64_t count, const auto& at) {
+        isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
+      });
+    }
+    if (dw_ || db_) weight_gradients(run, dy);
+    if (dx_mode_ != GradientMode::none) {
+      OuterProduct<T> product{};
+      product.accumulate = dx_mode_ == GradientMode::add;
+      const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+      sweep(backward_, product, weights(run),
+            outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
+            outputs * dy_.plane(), run.at(dx_data_), dx_);
+    }
+  }
+
+  StageReport report() const override {
+    const Window& w = shape_.window;
+    const std::int64_t flops = forward_.flops * y_.blocks() * shape_.groups;
+    StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
+                               " channels", node_.relu ? " + relu" : ""),
+                       flops, 0};
+    if (dx_mode_ != GradientMode::none)
+      report.backward_flops += backward_.flops * y_.blocks() * shape_.groups;
+    if (dw_)
+      report.backward_flops += 2 * shape_.O * static_cast<std::int64_t>(taps_.size()) * w.OH *
+                               w.OW * y_.blocks() * kBlockLanes;
+    return report;
+  }
+
+ private:
+  const T* weights(const Run<T>& run) const {
+    return run.stored[static_cast<std::size_t>(node_.w)];
+  }
+
+  // One product for each block of samples, group and strip.
+  void sweep(const Sweep& sweep, const OuterProduct<T>& start, const T* a, std::int64_t a_group,
+             const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
+             const Layout& c_layout) const {
+    const auto strips = static_cast<std::int64_t>(sweep.strips.size());
+    const std::int64_t units = c_layout.blocks() * shape_.groups * strips;
+    parallel_for(
+        units, sweep.flops / std::max<std::int64_t>(strips, 1),
+        [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t unit = begin; unit < end; ++unit) {
+            const std::int64_t block = unit / strips / shape_.groups;
+            const std::int64_t group = unit / strips % shape_.groups;
+            OuterProduct<T> product = start;
+            product.rows = sweep.rows;
+            product.a = a + group * a_group;
+            product.a_row = sweep.a_row;
+            product.b = b + block * b_layout.block() + group * b_group;
+            product.c = c + block * c_layout.block() + group * sweep.rows * c_layout.plane();
+            product.c_row = c_layout.plane();
+            if (product.bias) product.bias += group * sweep.rows;
+            for (const Piece& piece : sweep.strips[static_cast<std::size_t>(unit % strips)]) {
+              const PixelClass& c_class = sweep.classes[piece.pixel_class];
+              product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
+              product.depth_block = depth_block(product.depth);
+              product.a_offsets = c_class.a_offsets.data();
+              product.b_offsets = c_class.b_offsets.data();
+              product.columns = piece.end - piece.begin;
+              product.b_columns = c_class.b_columns.data() + piece.begin;
+              product.c_columns = c_class.c_columns.data() + piece.begin;
+              isa_table<T>().outer_product.run(product);
+            }
+          }
+        });
+  }
+
+  static std::int64_t depth_block(std::int64_t depth) {
+    constexpr std::int64_t kMost = 384;
+    const std::int64_t parts = std::max<std::int64_t>((depth + kMost - 1) / kMost, 1);
+    return std::max<std::int64_t>((depth + parts - 1) / parts, 1);
+  }
+
+  void weight_gradients(const Run<T>& run, const T* dy) const {
+    const auto& kernels = isa_table<T>().dot_product;
+    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+    const auto columns = static_cast<std::int64_t>(taps_.size());
+    const auto positions = dy_.pixels();
+    const std::int64_t row_tiles = (outputs + kernels.rows - 1) / kernels.rows;
+    // As many tasks as give threads about equal work, and sums that stay in the second-level cache.
+    constexpr std::int64_t kTasks = 16, kSumBytes = 128 * 1024;
+    const std::int64_t sum_bytes =
+        kernels.rows * columns * kernels.lanes * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t panels = std::clamp<std::int64_t>(
+        std::max(kTasks / (row_tiles * shape_.groups), sum_bytes / kSumBytes + 1), 1,
+        std::max<std::int64_t>(columns / 6, 1));
+    constexpr std::int64_t kPositions =
+        128;  // whose gradients, of a tile's rows, stay in the first
+    const std::int64_t strips = (positions + kPositions - 1) / kPositions;
+    const T* const x = dw_ ? run.at(x_data_) : nullptr;
+    T* const dw = dw_ ? run.gradients[static_cast<std::size_t>(node_.w)] : nullptr;
+    T* const db = db_ ? run.gradients[static_cast<std::size_t>(node_.b)] : nullptr;
+    const bool add_w = dw_ && (dw_again_ || run.accumulate[static_cast<std::size_t>(node_.w)]);
+    const bool add_b = db_ && (db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)]);
+    const std::int64_t work =
+        2 * kernels.rows * (columns / panels + 1) * positions * dy_.blocks() * kBlockLanes;
+    parallel_for(
+        shape_.groups * row_tiles * panels, work, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t task = begin; task < end; ++task) {
+            const std::int64_t group = task / panels / row_tiles, tile = task / panels % row_tiles;
+            const std::int64_t row = outputs * tile / row_tiles;
+            const std::int64_t rows = outputs * (tile + 1) / row_tiles - row;
+            const std::int64_t first = group * outputs + row;
+            const T* const dy_rows = dy + first * dy_.plane();
+            if (db && task % panels == 0) bias_gradients(rows, dy_rows, add_b, db + first);
+            if (!dw) continue;
+            const std::int64_t panel = task % panels;
+            const std::int64_t column = columns * panel / panels;
+            const std::int64_t count = columns * (panel + 1) / panels - column;
+            T* const sums = scratch<T>(rows * count * kernels.lanes);
+            std::fill(sums, sums + rows * count * kernels.lanes, T(0));
+            for (std::int64_t block = 0; block < dy_.blocks(); ++block)
+              for (std::int64_t strip = 0; strip < strips; ++strip) {
+                const std::int64_t p = positions * strip / strips;
+                DotProduct<T> product;
+                product.rows = rows;
+                product.columns = count;
+                product.depth = positions * (strip + 1) / strips - p;
+                product.a = dy_rows + block * dy_.block() + p * kBlockLanes;
+                product.a_row = dy_.plane();
+                product.b = x + block * x_.block() + group * channels * x_.plane();
+                product.b_columns = taps_.data() + column;
+                product.b_offsets = positions_.data() + p;
+                product.sums = sums;
+                kernels.run(product);
+              }
+            for (std::int64_t r = 0; r < rows; ++r)
+              kernels.sum_lanes(count, sums + r * count * kernels.lanes, add_w,
+                                dw + (first + r) * columns + column);
+          }
+        });
+  }
+
+  void bias_gradients(std::int64_t rows, const T* dy, bool add, T* db) const {
+    const auto& kernels = isa_table<T>().dot_product;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      alignas(64) T sums[kBlockLanes] = {};
+      for (std::int64_t block = 0; block < dy_.blocks(); ++block)
+        kernels.sum_columns(dy_.pixels(), dy + block * dy_.block() + r * dy_.plane(), sums);
+      kernels.sum_lanes(1, sums, add, db + r);
+    }
+  }
+
+  const Conv2dNode node_;
+  const Conv2dShape shape_;
+  const Layout x_, y_, dx_, dy_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+  const bool dw_, db_, dw_again_, db_again_;
+  Sweep forward_, backward_;
+  std::vector<std::int32_t> taps_, positions_;
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_conv2d_stage(Builder<T>& builder, const Conv2dNode& node,
+                                            GradientMode dx, bool dw_again, bool db_again) {
+  return std::make_unique<Conv2dStage<T>>(builder, node, dx, dw_again, db_again);
+}
+template std::unique_ptr<Stage<float>> make_conv2d_stage(Builder<float>&, const Conv2dNode&,
+                                                         GradientMode, bool, bool);
+template std::unique_ptr<Stage<double>> make_conv2d_stage(Builder<double>&, const Conv2dNode&,
+                                                          GradientMode, bool, bool);
+
+}  // namespace pynn

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "kernels/conv2d.h"
+#include "plan/stage.h"
+
+namespace pynn {
+
+struct Conv2dNode {
+  Conv2dShape shape;
+  int x = -1, w = -1, b = -1, y = -1;
+  bool relu = false;  // y = max(convolution, 0)
+};
+
+// The zeros that the convolution reads around its image.
+void add_halo(const Conv2dNode& node, Layout& x);
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_conv2d_stage(Builder<T>& builder, const Conv2dNode& node,
+                                            GradientMode dx, bool dw_again, bool db_again);
+
+}  // namespace pynn

@@ -1,0 +1,117 @@
+#include "plan/convert.h"
+
+#include <algorithm>
+
+namespace pynn {
+namespace {
+
+// A run of neighbouring elements of a sample that are neighbours in the blocks too: a row of an
+// image where there is a halo, otherwise a part of all features.
+constexpr std::int64_t kRun = 128;
+
+struct Runs {
+  explicit Runs(const Layout& layout)
+      : layout(layout),
+        length(layout.has_halo() ? layout.width : kRun),
+        per_block((layout.features() + length - 1) / std::max<std::int64_t>(length, 1)) {}
+
+  const Layout layout;
+  const std::int64_t length, per_block;
+
+  std::int64_t count(std::int64_t run) const {
+    return std::min(length, layout.features() - run * length);
+  }
+  std::int64_t offset(std::int64_t run) const {  // in a block
+    if (!layout.has_halo()) return run * length * kBlockLanes;
+    return run / layout.height * layout.plane() + layout.at(run % layout.height, 0);
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void to_blocks(const Layout& layout, const T* rows, T* blocks) {
+  const Runs runs(layout);
+  const auto& kernels = isa_table<T>().sample_blocks;
+  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
+                   const T* from[kBlockLanes];
+                   for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+                     const std::int64_t sample = block * kBlockLanes + lane;
+                     from[lane] = sample < layout.samples
+                                      ? rows + sample * layout.features() + run * runs.length
+                                      : nullptr;
+                   }
+                   kernels.gather(runs.count(run), from,
+                                  blocks + block * layout.block() + runs.offset(run));
+                 }
+               });
+}
+
+template <typename T>
+void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch) {
+  const Runs runs(layout);
+  const auto& kernels = isa_table<T>().sample_blocks;
+  parallel_for(
+      layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t unit = begin; unit < end; ++unit) {
+          const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
+          T* to[kBlockLanes];
+          for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+            const std::int64_t sample = block * kBlockLanes + lane;
+            to[lane] =
+                sample < layout.samples ? rows + sample * pitch + run * runs.length : nullptr;
+          }
+          kernels.scatter(runs.count(run), blocks + block * layout.block() + runs.offset(run), to);
+        }
+      });
+}
+
+template <typename T>
+void from_blocks(const Layout& layout, const T* blocks, T* rows) {
+  from_blocks(layout, blocks, rows, layout.features());
+}
+
+template <typename T>
+void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to) {
+  const Layout& images = from_layout.has_halo() ? from_layout : to_layout;
+  const Runs runs(images);
+  const auto dense = [&](std::int64_t run) { return run * runs.length * kBlockLanes; };
+  for (std::int64_t block = 0; block < images.blocks(); ++block)
+    for (std::int64_t run = 0; run < runs.per_block; ++run) {
+      const T* const source = from + block * from_layout.block() +
+                              (from_layout.has_halo() ? runs.offset(run) : dense(run));
+      std::copy(
+          source, source + runs.count(run) * kBlockLanes,
+          to + block * to_layout.block() + (to_layout.has_halo() ? runs.offset(run) : dense(run)));
+    }
+}
+
+template <typename T>
+void clear_halo(const Layout& layout, T* blocks) {
+  const std::int64_t rows = layout.top + layout.height + layout.bottom, row = layout.row();
+  const std::int64_t left = layout.left * kBlockLanes, right = layout.right * kBlockLanes;
+  for (T* plane = blocks; plane < blocks + layout.size(); plane += layout.plane()) {
+    std::fill(plane, plane + layout.top * row, T(0));
+    for (std::int64_t h = layout.top; h < layout.top + layout.height; ++h) {
+      std::fill(plane + h * row, plane + h * row + left, T(0));
+      std::fill(plane + (h + 1) * row - right, plane + (h + 1) * row, T(0));
+    }
+    std::fill(plane + (layout.top + layout.height) * row, plane + rows * row, T(0));
+  }
+}
+
+#define PYNN_INSTANTIATE(T)                                              \
+  template void to_blocks(const Layout&, const T*, T*);                  \
+  template void from_blocks(const Layout&, const T*, T*);                \
+  template void from_blocks(const Layout&, const T*, T*, std::int64_t);  \
+  template void copy_blocks(const Layout&, const T*, const Layout&, T*); \
+  template void clear_halo(const Layout&, T*);
+PYNN_INSTANTIATE(float)
+PYNN_INSTANTIATE(double)
+#undef PYNN_INSTANTIATE
+
+}  // namespace pynn

@@ -1,0 +1,22 @@
+// Arrays (N, ...) into a plan's blocks and back.
+#pragma once
+
+#include "plan/stage.h"
+
+namespace pynn {
+
+// The lanes beyond the last sample become 0. The halo is not touched.
+template <typename T>
+void to_blocks(const Layout& layout, const T* rows, T* blocks);
+template <typename T>
+void from_blocks(const Layout& layout, const T* blocks, T* rows);
+// rows (N, pitch): the first features() elements of each.
+template <typename T>
+void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch);
+// Between two layouts of the same features in the same order, one of which has a halo.
+template <typename T>
+void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to);
+template <typename T>
+void clear_halo(const Layout& layout, T* blocks);
+
+}  // namespace pynn

@@ -1,0 +1,101 @@
+#include "plan/dropout_stage.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "plan/rows.h"
+#include "runtime/scratch.h"
+
+namespace pynn {
+namespace {
+
+template <typename T>
+class DropoutStage final : public Stage<T> {
+ public:
+  DropoutStage(Builder<T>& builder, const DropoutNode& node, GradientMode dx)
+      : node_(node),
+        x_(builder.value(node.x).layout),
+        y_(builder.value(node.y).layout),
+        gradient_(without_halo(x_)),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx) {}
+
+  void forward(const Run<T>& run) const override {
+    apply(run, x_, run.at(x_data_), y_, run.at(y_data_), false);
+  }
+
+  void backward(const Run<T>& run) const override {
+    if (dx_mode_ != GradientMode::none)
+      apply(run, gradient_, run.at(dy_data_), gradient_, run.at(dx_data_),
+            dx_mode_ == GradientMode::add);
+  }
+
+  StageReport report() const override { return {message("dropout ", node_.p), 0, 0}; }
+
+ private:
+  // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy.
+  void apply(const Run<T>& run, const Layout& from_layout, const T* from, const Layout& to_layout,
+             T* to, bool add) const {
+    constexpr std::int64_t kPiece = 256;  // features; a multiple of 4
+    const std::int64_t pieces = (x_.features() + kPiece - 1) / kPiece;
+    const PhiloxStream stream{run.seed, run.step, node_.ordinal};
+    const auto threshold =
+        static_cast<std::uint32_t>(std::min(std::floor(node_.p * 4294967296.0), 4294967295.0));
+    const T scale = static_cast<T>(1 / (1 - node_.p));
+    const auto offset = [](const Layout& layout, std::int64_t feature) {
+      const std::int64_t pixel = feature % layout.pixels();
+      return feature / layout.pixels() * layout.plane() +
+             layout.at(pixel / layout.width, pixel % layout.width);
+    };
+    parallel_for(
+        x_.blocks() * pieces, kPiece * kBlockLanes * 8, [&](std::int64_t begin, std::int64_t end) {
+          alignas(64) T x[kPiece * kBlockLanes], y[kPiece * kBlockLanes];
+          for (std::int64_t unit = begin; unit < end; ++unit) {
+            const std::int64_t block = unit / pieces, first = unit % pieces * kPiece;
+            const std::int64_t count = std::min(kPiece, x_.features() - first);
+            const T* const source = from + block * from_layout.block();
+            T* const target = to + block * to_layout.block();
+            for (std::int64_t i = 0; i < count; ++i) {
+              const T* const element = source + offset(from_layout, first + i);
+              std::copy(element, element + kBlockLanes, x + i * kBlockLanes);
+            }
+            if (node_.p == 0) {
+              std::copy(x, x + count * kBlockLanes, y);
+            } else if (node_.p == 1) {
+              std::fill(y, y + count * kBlockLanes, T(0));
+            } else {
+              isa_table<T>().dropout.forward_block(
+                  stream, run.first_sample + static_cast<std::uint32_t>(block * kBlockLanes), first,
+                  count, threshold, scale, x, y);
+            }
+            for (std::int64_t i = 0; i < count; ++i) {
+              T* const element = target + offset(to_layout, first + i);
+              for (std::int64_t lane = 0; lane < kBlockLanes; ++lane)
+                element[lane] = (add ? element[lane] : T(0)) + y[i * kBlockLanes + lane];
+            }
+          }
+        });
+  }
+
+  const DropoutNode node_;
+  const Layout x_, y_, gradient_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_dropout_stage(Builder<T>& builder, const DropoutNode& node,
+                                             GradientMode dx) {
+  return std::make_unique<DropoutStage<T>>(builder, node, dx);
+}
+template std::unique_ptr<Stage<float>> make_dropout_stage(Builder<float>&, const DropoutNode&,
+                                                          GradientMode);
+template std::unique_ptr<Stage<double>> make_dropout_stage(Builder<double>&, const DropoutNode&,
+                                                           GradientMode);
+
+}  // namespace pynn

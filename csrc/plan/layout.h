@@ -1,0 +1,45 @@
+// How a value lies inside a plan: [blocks][channels][rows][columns][16], sixteen samples side by
+// side, with a halo of zeros around each image where a convolution needs one.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/errors.h"
+#include "simd/outer_product.h"
+
+namespace pynn {
+
+struct Layout {
+  std::int64_t samples = 0, channels = 0, height = 1, width = 1;
+  std::int64_t top = 0, bottom = 0, left = 0, right = 0;  // halo
+
+  std::int64_t blocks() const { return (samples + kBlockLanes - 1) / kBlockLanes; }
+  std::int64_t pixels() const { return height * width; }
+  std::int64_t features() const { return channels * pixels(); }
+  bool has_halo() const { return top + bottom + left + right > 0; }
+  // In elements:
+  std::int64_t row() const { return (left + width + right) * kBlockLanes; }
+  std::int64_t plane() const { return (top + height + bottom) * row(); }
+  std::int64_t block() const { return channels * plane(); }
+  std::int64_t size() const { return blocks() * block(); }
+  std::int64_t at(std::int64_t h, std::int64_t w) const {
+    return (top + h) * row() + (left + w) * kBlockLanes;
+  }
+};
+
+// Of an array (N, ...): channels and pixels where it has four axes, otherwise channels alone.
+inline Layout layout_of(const Shape& shape) {
+  Layout layout;
+  layout.samples = shape[0];
+  layout.channels = 1;
+  if (shape.size() == 4) {
+    layout.channels = shape[1];
+    layout.height = shape[2];
+    layout.width = shape[3];
+  } else {
+    for (std::size_t axis = 1; axis < shape.size(); ++axis) layout.channels *= shape[axis];
+  }
+  return layout;
+}
+
+}  // namespace pynn

@@ -1,0 +1,180 @@
+// A dense layer: y^T = w x^T, where a block of samples is a column of x^T as it lies.
+#include "plan/linear_stage.h"
+
+#include "plan/convert.h"
+#include "plan/products.h"
+#include "plan/rows.h"
+
+namespace pynn {
+namespace {
+
+template <typename T>
+class LinearStage final : public Stage<T> {
+ public:
+  LinearStage(Builder<T>& builder, const LinearNode& node, GradientMode dx, bool dw_again,
+              bool db_again)
+      : node_(node),
+        samples_(builder.value(node.x).layout.samples),
+        blocks_(builder.value(node.x).layout.blocks()),
+        inputs_(builder.value(node.x).layout.features()),
+        outputs_(builder.value(node.y).layout.features()),
+        pitch_((inputs_ + kBlockLanes - 1) / kBlockLanes * kBlockLanes),
+        x_layout_(builder.value(node.x).layout),
+        dy_layout_(builder.value(node.y).layout),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx),
+        dw_(builder.value(node.w).needed),
+        db_(node.b >= 0 && builder.value(node.b).needed),
+        dw_again_(dw_again),
+        db_again_(db_again),
+        rows_as_given_(builder.value(node.x).input && pitch_ == inputs_) {
+    inputs_times_1_ = multiples<std::int32_t>(inputs_, 1);
+    inputs_times_lanes_ = multiples<std::int32_t>(inputs_, kBlockLanes);
+    x_blocks_ = multiples<std::int64_t>(blocks_, inputs_ * kBlockLanes);
+    y_blocks_ = multiples<std::int64_t>(blocks_, outputs_ * kBlockLanes);
+    if (!builder.backward) return;
+    if (node.relu) builder.keep(node.y);
+    if (dx_mode_ != GradientMode::none) {
+      outputs_times_inputs_ = multiples<std::int32_t>(outputs_, inputs_);
+      outputs_times_lanes_ = multiples<std::int32_t>(outputs_, kBlockLanes);
+    }
+    if (dw_) {
+      samples_times_pitch_ = multiples<std::int32_t>(samples_, pitch_);
+      for (std::int64_t n = 0; n < samples_; ++n)
+        lanes_.push_back(
+            static_cast<std::int32_t>(n / kBlockLanes * outputs_ * kBlockLanes + n % kBlockLanes));
+      columns_ = multiples<std::int64_t>(pitch_ / kBlockLanes, kBlockLanes);
+      if (!rows_as_given_) {
+        builder.keep(node.x);
+        rows_ = builder.backward_scratch(samples_ * pitch_);
+      }
+    }
+  }
+
+  void forward(const Run<T>& run) const override {
+    OuterProduct<T> product{};
+    product.rows = outputs_;
+    product.columns = blocks_;
+    product.depth = inputs_;
+    product.a = weights(run);
+    product.a_row = inputs_;
+    product.a_offsets = inputs_times_1_.data();
+    product.b = run.at(x_data_);
+    product.b_offsets = inputs_times_lanes_.data();
+    product.b_columns = x_blocks_.data();
+    product.c = run.at(y_data_);
+    product.c_row = kBlockLanes;
+    product.c_columns = y_blocks_.data();
+    product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
+    product.relu = node_.relu;
+    parallel_product(product);
+  }
+
+  void backward(const Run<T>& run) const override {
+    T* const dy = run.at(dy_data_);
+    if (node_.relu) {
+      const T* const y = run.at(y_data_);
+      for_each_piece(dy_layout_.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+        isa_table<T>().relu.backward(end - begin, dy + begin, y + begin, dy + begin);
+      });
+    }
+    if (db_) bias_gradients(run, dy);
+    if (dw_) weight_gradients(run, dy);
+    if (dx_mode_ == GradientMode::none) return;
+    OuterProduct<T> product{};
+    product.rows = inputs_;
+    product.columns = blocks_;
+    product.depth = outputs_;
+    product.a = weights(run);
+    product.a_row = 1;
+    product.a_offsets = outputs_times_inputs_.data();
+    product.b = dy;
+    product.b_offsets = outputs_times_lanes_.data();
+    product.b_columns = y_blocks_.data();
+    product.c = run.at(dx_data_);
+    product.c_row = kBlockLanes;
+    product.c_columns = x_blocks_.data();
+    product.accumulate = dx_mode_ == GradientMode::add;
+    parallel_product(product);
+  }
+
+  StageReport report() const override {
+    const std::int64_t product = 2 * inputs_ * outputs_ * blocks_ * kBlockLanes;
+    return {message("linear ", inputs_, " -> ", outputs_, node_.relu ? " + relu" : ""), product,
+            (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
+  }
+
+ private:
+  const T* weights(const Run<T>& run) const {
+    return run.stored[static_cast<std::size_t>(node_.w)];
+  }
+
+  void weight_gradients(const Run<T>& run, const T* dy) const {
+    const T* rows = run.rows[static_cast<std::size_t>(node_.x)];
+    if (!rows_as_given_) {
+      T* const copy = run.at(rows_);
+      from_blocks(x_layout_, run.at(x_data_), copy, pitch_);
+      for (std::int64_t n = 0; n < samples_ && pitch_ > inputs_; ++n)
+        std::fill(copy + n * pitch_ + inputs_, copy + (n + 1) * pitch_, T(0));
+      rows = copy;
+    }
+    OuterProduct<T> product{};
+    product.rows = outputs_;
+    product.columns = pitch_ / kBlockLanes;
+    product.depth = samples_;
+    product.a = dy;
+    product.a_row = kBlockLanes;
+    product.a_offsets = lanes_.data();
+    product.b = rows;
+    product.b_offsets = samples_times_pitch_.data();
+    product.b_columns = columns_.data();
+    product.c = run.gradients[static_cast<std::size_t>(node_.w)];
+    product.c_row = inputs_;
+    product.c_columns = columns_.data();
+    product.last_lanes = kBlockLanes - (pitch_ - inputs_);
+    product.accumulate = dw_again_ || run.accumulate[static_cast<std::size_t>(node_.w)];
+    parallel_product(product);
+  }
+
+  void bias_gradients(const Run<T>& run, const T* dy) const {
+    const auto& kernels = isa_table<T>().dot_product;
+    const bool add = db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)];
+    T* const db = run.gradients[static_cast<std::size_t>(node_.b)];
+    for (std::int64_t o = 0; o < outputs_; ++o) {
+      alignas(64) T sums[kBlockLanes] = {};
+      for (std::int64_t block = 0; block < blocks_; ++block)
+        kernels.sum_columns(1, dy + (block * outputs_ + o) * kBlockLanes, sums);
+      kernels.sum_lanes(1, sums, add, db + o);
+    }
+  }
+
+  const LinearNode node_;
+  const std::int64_t samples_, blocks_, inputs_, outputs_;
+  const std::int64_t pitch_;  // of rows of samples: whole columns
+  const Layout x_layout_, dy_layout_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+  const bool dw_, db_, dw_again_, db_again_;
+  const bool rows_as_given_;
+  int rows_ = -1;
+  std::vector<std::int32_t> inputs_times_1_, inputs_times_lanes_, outputs_times_inputs_,
+      outputs_times_lanes_, samples_times_pitch_, lanes_;
+  std::vector<std::int64_t> x_blocks_, y_blocks_, columns_;
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_linear_stage(Builder<T>& builder, const LinearNode& node,
+                                            GradientMode dx, bool dw_again, bool db_again) {
+  return std::make_unique<LinearStage<T>>(builder, node, dx, dw_again, db_again);
+}
+template std::unique_ptr<Stage<float>> make_linear_stage(Builder<float>&, const LinearNode&,
+                                                         GradientMode, bool, bool);
+template std::unique_ptr<Stage<double>> make_linear_stage(Builder<double>&, const LinearNode&,
+                                                          GradientMode, bool, bool);
+
+}  // namespace pynn

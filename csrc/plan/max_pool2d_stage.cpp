@@ -1,0 +1,84 @@
+#include "plan/max_pool2d_stage.h"
+
+#include "plan/rows.h"
+#include "runtime/scratch.h"
+
+namespace pynn {
+namespace {
+
+template <typename T>
+class MaxPool2dStage final : public Stage<T> {
+ public:
+  MaxPool2dStage(Builder<T>& builder, const MaxPool2dNode& node, GradientMode dx)
+      : node_(node),
+        x_(builder.value(node.x).layout),
+        y_(builder.value(node.y).layout),
+        dx_(without_halo(x_)),
+        dy_(without_halo(y_)),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx) {
+    if (dx != GradientMode::none)
+      codes_ = builder.arena.add(dy_.size(), builder.node, builder.backward_time());
+  }
+
+  void forward(const Run<T>& run) const override {
+    const T* const x = run.at(x_data_);
+    T* const y = run.at(y_data_);
+    auto* const codes =
+        codes_ < 0 ? nullptr
+                   : reinterpret_cast<std::uint8_t*>(run.memory + run.arena->offset(codes_));
+    parallel_for(y_.blocks() * y_.channels, work(), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t plane = begin; plane < end; ++plane)
+        isa_table<T>().max_pool2d.forward_block(node_.window, x + plane * x_.plane() + x_.at(0, 0),
+                                                x_.row(), y + plane * y_.plane() + y_.at(0, 0),
+                                                y_.row(),
+                                                codes ? codes + plane * dy_.plane() : nullptr);
+    });
+  }
+
+  void backward(const Run<T>& run) const override {
+    if (dx_mode_ == GradientMode::none) return;
+    const T* const dy = run.at(dy_data_);
+    T* const dx = run.at(dx_data_);
+    const auto* const codes =
+        reinterpret_cast<const std::uint8_t*>(run.memory + run.arena->offset(codes_));
+    parallel_for(y_.blocks() * y_.channels, work(), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t plane = begin; plane < end; ++plane) {
+        T* const to = dx + plane * dx_.plane();
+        if (dx_mode_ == GradientMode::overwrite) std::fill(to, to + dx_.plane(), T(0));
+        isa_table<T>().max_pool2d.backward_block(node_.window, dy + plane * dy_.plane(),
+                                                 codes + plane * dy_.plane(), to);
+      }
+    });
+  }
+
+  StageReport report() const override {
+    return {message("max_pool2d ", node_.window.KH, " x ", node_.window.KW), 0, 0};
+  }
+
+ private:
+  std::int64_t work() const { return 2 * dy_.plane() * node_.window.KH * node_.window.KW; }
+
+  const MaxPool2dNode node_;
+  const Layout x_, y_, dx_, dy_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+  int codes_ = -1;  // which pixel of its window each maximum is
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_max_pool2d_stage(Builder<T>& builder, const MaxPool2dNode& node,
+                                                GradientMode dx) {
+  return std::make_unique<MaxPool2dStage<T>>(builder, node, dx);
+}
+template std::unique_ptr<Stage<float>> make_max_pool2d_stage(Builder<float>&, const MaxPool2dNode&,
+                                                             GradientMode);
+template std::unique_ptr<Stage<double>> make_max_pool2d_stage(Builder<double>&,
+                                                              const MaxPool2dNode&, GradientMode);
+
+}  // namespace pynn

@@ -1,0 +1,344 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <new>
+
+#include "plan/convert.h"
+#include "plan/rows.h"
+#include "runtime/scratch.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace pynn {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+
+// What a node reads and writes.
+struct Ports {
+  std::vector<int> inputs;
+  int output;
+};
+
+template <typename... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+template <typename... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+Ports ports(const PlanNode& node) {
+  return std::visit(Overloaded{
+                        [](const ForeignNode& n) { return Ports{n.inputs, n.y}; },
+                        [](const Conv2dNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
+                        [](const LinearNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
+                        [](const BiasNode& n) { return Ports{{n.x, n.b}, n.y}; },
+                        [](const AddNode& n) { return Ports{{n.a, n.b}, n.y}; },
+                        [](const auto& n) { return Ports{{n.x}, n.y}; },
+                    },
+                    node);
+}
+
+}  // namespace
+
+Memory::Memory(std::int64_t bytes) {
+  const std::size_t alignment = static_cast<std::size_t>(bytes) >= 4 * kHugePage ? kHugePage : 64;
+  const std::size_t size =
+      (static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)) + alignment - 1) / alignment *
+      alignment;
+  alignment_ = alignment;
+  data_ = static_cast<char*>(::operator new(size, std::align_val_t(alignment)));
+#if defined(__linux__)
+  if (alignment == kHugePage) madvise(data_, size, MADV_HUGEPAGE);
+#endif
+}
+
+Memory::~Memory() { ::operator delete(data_, std::align_val_t(alignment_)); }
+
+template <typename T>
+Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
+  values_.resize(graph_.shapes.size());
+  for (std::size_t i = 0; i < values_.size(); ++i) {
+    values_[i].shape = graph_.shapes[i];
+    values_[i].stored = graph_.stored[i];
+    values_[i].needed = trains() && graph_.needed[i];
+    if (!values_[i].stored) values_[i].layout = layout_of(graph_.shapes[i]);
+  }
+  for (const int input : graph_.inputs) values_[static_cast<std::size_t>(input)].input = true;
+  fuse();
+  lay_out();
+  make_stages();
+  arena_.place();
+}
+
+// relu becomes part of the product before it, where nothing else reads that product.
+template <typename T>
+void Plan<T>::fuse() {
+  std::vector<int> uses(values_.size(), 0), producer(values_.size(), -1);
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Ports p = ports(graph_.nodes[i]);
+    for (const int input : p.inputs)
+      if (input >= 0) ++uses[static_cast<std::size_t>(input)];
+    producer[static_cast<std::size_t>(p.output)] = static_cast<int>(i);
+  }
+  ++uses[static_cast<std::size_t>(graph_.output)];
+  for (PlanNode& node : graph_.nodes) {
+    auto* const relu = std::get_if<PointwiseNode>(&node);
+    if (!relu || relu->kind != Pointwise::relu || uses[static_cast<std::size_t>(relu->x)] != 1)
+      continue;
+    const int before = producer[static_cast<std::size_t>(relu->x)];
+    if (before < 0) continue;
+    const auto absorb = [&](auto* product) {
+      if (!product) return;
+      product->y = relu->y;
+      product->relu = true;
+      relu->x = -1;  // fused: it has no stage
+    };
+    PlanNode& product = graph_.nodes[static_cast<std::size_t>(before)];
+    absorb(std::get_if<Conv2dNode>(&product));
+    absorb(std::get_if<LinearNode>(&product));
+  }
+}
+
+// Nodes whose result leads to the output and depends on something whose gradient is wanted.
+template <typename T>
+void Plan<T>::find_backward() {
+  has_backward_.assign(graph_.nodes.size(), 0);
+  if (!trains()) return;
+  values_[static_cast<std::size_t>(graph_.output)].reached = true;
+  for (std::size_t i = graph_.nodes.size(); i-- > 0;) {
+    const Ports p = ports(graph_.nodes[i]);
+    const Value& y = values_[static_cast<std::size_t>(p.output)];
+    if ((p.inputs.size() == 1 && p.inputs[0] < 0) || !y.needed || !y.reached) continue;
+    has_backward_[i] = 1;
+    for (const int input : p.inputs)
+      if (input >= 0) values_[static_cast<std::size_t>(input)].reached = true;
+  }
+}
+
+// Halos, buffers and the times they are alive.
+template <typename T>
+void Plan<T>::lay_out() {
+  const int nodes = static_cast<int>(graph_.nodes.size());
+  for (const PlanNode& node : graph_.nodes)
+    if (const auto* conv = std::get_if<Conv2dNode>(&node))
+      add_halo(*conv, values_[static_cast<std::size_t>(conv->x)].layout);
+
+  const auto bytes = [](const Layout& layout) {
+    return layout.size() * static_cast<std::int64_t>(sizeof(T));
+  };
+  // A halo is cleared once: its memory is nobody else's.
+  const auto add_data = [&](Value& value, int time) {
+    value.data = value.layout.has_halo() ? arena_.add(bytes(value.layout), -1, 2 * nodes)
+                                         : arena_.add(bytes(value.layout), time, time);
+  };
+  for (const int input : graph_.inputs) add_data(values_[static_cast<std::size_t>(input)], -1);
+  find_backward();
+  for (int i = 0; i < nodes; ++i) {
+    const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
+    const Ports p = ports(node);
+    if (p.inputs.size() == 1 && p.inputs[0] < 0) continue;
+    Value& y = values_[static_cast<std::size_t>(p.output)];
+    for (const int input : p.inputs) {
+      if (input < 0) continue;
+      Value& x = values_[static_cast<std::size_t>(input)];
+      if (x.data >= 0) arena_.extend(x.data, i);
+      if (has_backward_[static_cast<std::size_t>(i)] && x.needed) ++x.gradients_read;
+    }
+    const auto* const reshape = std::get_if<ReshapeNode>(&node);
+    const Value* const x = reshape ? &values_[static_cast<std::size_t>(reshape->x)] : nullptr;
+    if (x && !x->layout.has_halo() && !y.layout.has_halo()) {
+      y.data = x->data;
+      arena_.extend(y.data, i);
+    } else {
+      add_data(y, i);
+    }
+  }
+  Value& output = values_[static_cast<std::size_t>(graph_.output)];
+  if (output.data >= 0) arena_.extend(output.data, nodes);
+  if (!trains()) return;
+  // Backward, the output's gradient is the first that is written.
+  const auto add_gradient = [&](Value& value, int time) {
+    if (value.gradient < 0)
+      value.gradient = arena_.add(bytes(without_halo(value.layout)), time, time);
+    else
+      arena_.extend(value.gradient, time);
+  };
+  if (!output.stored) add_gradient(output, nodes);
+  for (int i = nodes - 1; i >= 0; --i) {
+    if (!has_backward_[static_cast<std::size_t>(i)]) continue;
+    const int time = 2 * nodes - 1 - i;
+    const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
+    const Ports p = ports(node);
+    Value& y = values_[static_cast<std::size_t>(p.output)];
+    add_gradient(y, time);
+    for (const int input : p.inputs) {
+      if (input < 0) continue;
+      Value& x = values_[static_cast<std::size_t>(input)];
+      if (x.stored || !x.needed) continue;
+      if (std::holds_alternative<ReshapeNode>(node) && x.gradients_read == 1 && x.gradient < 0)
+        x.gradient = y.gradient;
+      add_gradient(x, time);
+      if (x.input) arena_.extend(x.gradient, 2 * nodes);
+    }
+  }
+}
+
+// How the stage that is being made writes the gradient of this value; stages are made in the order
+// of the backward pass.
+template <typename T>
+GradientMode Plan<T>::gradient_mode(int number) {
+  const auto index = static_cast<std::size_t>(number);
+  if (number < 0 || !values_[index].needed) return GradientMode::none;
+  const bool before = written_[index];
+  written_[index] = 1;
+  return before ? GradientMode::add : GradientMode::overwrite;
+}
+
+template <typename T>
+void Plan<T>::make_stages() {
+  const int nodes = static_cast<int>(graph_.nodes.size());
+  stages_.resize(graph_.nodes.size());
+  written_before_.resize(graph_.nodes.size());
+  written_.assign(values_.size(), 0);
+  if (trains()) written_[static_cast<std::size_t>(graph_.output)] = 1;
+  for (int i = nodes - 1; i >= 0; --i) {
+    const auto index = static_cast<std::size_t>(i);
+    const bool backward = has_backward_[index];
+    Builder<T> builder{values_, arena_, i, nodes, backward};
+    const auto mode = [&](int number) {
+      return backward ? gradient_mode(number) : GradientMode::none;
+    };
+    const auto again = [&](int number) { return mode(number) == GradientMode::add; };
+    stages_[index] = std::visit(
+        Overloaded{
+            [&](const ForeignNode& n) -> std::unique_ptr<Stage<T>> {
+              for (const int input : n.inputs) {
+                written_before_[index].push_back(again(input));
+                if (input >= 0) builder.keep(input);
+              }
+              if (backward) builder.keep(n.y);
+              return nullptr;
+            },
+            [&](const Conv2dNode& n) {
+              const GradientMode dx = mode(n.x);
+              const bool dw_again = again(n.w), db_again = again(n.b);
+              return make_conv2d_stage(builder, n, dx, dw_again, db_again);
+            },
+            [&](const LinearNode& n) {
+              const GradientMode dx = mode(n.x);
+              const bool dw_again = again(n.w), db_again = again(n.b);
+              return make_linear_stage(builder, n, dx, dw_again, db_again);
+            },
+            [&](const PointwiseNode& n) -> std::unique_ptr<Stage<T>> {
+              if (n.x < 0) return nullptr;
+              return make_pointwise_stage(builder, n, mode(n.x));
+            },
+            [&](const MaxPool2dNode& n) { return make_max_pool2d_stage(builder, n, mode(n.x)); },
+            [&](const DropoutNode& n) { return make_dropout_stage(builder, n, mode(n.x)); },
+            [&](const BiasNode& n) {
+              const GradientMode dx = mode(n.x);
+              return make_bias_stage(builder, n, dx, again(n.b));
+            },
+            [&](const AddNode& n) {
+              const GradientMode da = mode(n.a), db = mode(n.b);
+              return make_add_stage(builder, n, da, db);
+            },
+            [&](const ReshapeNode& n) { return make_reshape_stage(builder, n, mode(n.x)); },
+        },
+        graph_.nodes[index]);
+  }
+}
+
+template <typename T>
+std::unique_ptr<Memory> Plan<T>::allocate() const {
+  auto memory = std::make_unique<Memory>(arena_.bytes());
+  for (const Value& value : values_)
+    if (value.data >= 0 && value.layout.has_halo())
+      clear_halo(value.layout, reinterpret_cast<T*>(memory->data() + arena_.offset(value.data)));
+  return memory;
+}
+
+template <typename T>
+Run<T> Plan<T>::start(const Memory& memory) const {
+  Run<T> run;
+  run.arena = &arena_;
+  run.memory = memory.data();
+  run.rows.resize(values_.size());
+  run.stored.resize(values_.size());
+  run.gradients.resize(values_.size());
+  run.accumulate.resize(values_.size());
+  return run;
+}
+
+template <typename T>
+void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
+  run.rows[static_cast<std::size_t>(number)] = rows;
+  write(run, number, rows);
+}
+
+template <typename T>
+int Plan<T>::forward(const Run<T>& run, int node) const {
+  const int nodes = static_cast<int>(graph_.nodes.size());
+  for (; node < nodes; ++node) {
+    const auto index = static_cast<std::size_t>(node);
+    if (std::holds_alternative<ForeignNode>(graph_.nodes[index])) return node;
+    if (stages_[index]) stages_[index]->forward(run);
+  }
+  return nodes;
+}
+
+template <typename T>
+int Plan<T>::backward(const Run<T>& run, int node) const {
+  for (; node >= 0; --node) {
+    const auto index = static_cast<std::size_t>(node);
+    if (!has_backward_[index]) continue;
+    if (std::holds_alternative<ForeignNode>(graph_.nodes[index])) return node;
+    if (stages_[index]) stages_[index]->backward(run);
+  }
+  return -1;
+}
+
+template <typename T>
+void Plan<T>::read(const Run<T>& run, int number, T* rows) const {
+  from_blocks(value(number).layout, run.at(value(number).data), rows);
+}
+
+template <typename T>
+void Plan<T>::write(const Run<T>& run, int number, const T* rows) const {
+  to_blocks(value(number).layout, rows, run.at(value(number).data));
+}
+
+template <typename T>
+void Plan<T>::read_gradient(const Run<T>& run, int number, T* rows) const {
+  from_blocks(without_halo(value(number).layout), run.at(value(number).gradient), rows);
+}
+
+template <typename T>
+void Plan<T>::write_gradient(const Run<T>& run, int number, const T* rows, bool add) const {
+  const Layout layout = without_halo(value(number).layout);
+  T* const gradient = run.at(value(number).gradient);
+  if (!add) return to_blocks(layout, rows, gradient);
+  std::vector<T> part(static_cast<std::size_t>(layout.size()));
+  to_blocks(layout, rows, part.data());
+  for (std::size_t i = 0; i < part.size(); ++i) gradient[i] += part[i];
+}
+
+template <typename T>
+bool Plan<T>::gradient_written(int node, int input) const {
+  return written_before_[static_cast<std::size_t>(node)][static_cast<std::size_t>(input)];
+}
+
+template <typename T>
+std::vector<StageReport> Plan<T>::report() const {
+  std::vector<StageReport> reports;
+  for (const auto& stage : stages_) reports.push_back(stage ? stage->report() : StageReport{});
+  return reports;
+}
+
+template class Plan<float>;
+template class Plan<double>;
+
+}  // namespace pynn

@@ -1,0 +1,98 @@
+// A graph with its shapes, compiled: layouts, fusions, memory and the order of work are settled
+// once; a pass then only computes.
+#pragma once
+
+#include <mutex>
+#include <variant>
+
+#include "plan/add_stage.h"
+#include "plan/bias_stage.h"
+#include "plan/conv2d_stage.h"
+#include "plan/dropout_stage.h"
+#include "plan/linear_stage.h"
+#include "plan/max_pool2d_stage.h"
+#include "plan/pointwise_stage.h"
+#include "plan/reshape_stage.h"
+
+namespace pynn {
+
+// An operator that plans do not know: its caller runs it on arrays (N, ...).
+struct ForeignNode {
+  std::vector<int> inputs;
+  int y = -1;
+};
+
+using PlanNode = std::variant<ForeignNode, Conv2dNode, LinearNode, PointwiseNode, MaxPool2dNode,
+                              DropoutNode, BiasNode, AddNode, ReshapeNode>;
+
+struct PlanGraph {
+  std::vector<Shape> shapes;  // of each value; (N, ...) except where it is stored
+  std::vector<char> stored;   // parameters, buffers, constants
+  std::vector<char> needed;   // values whose gradients are wanted; empty: there is no backward pass
+  std::vector<int> inputs;
+  std::vector<PlanNode> nodes;
+  int output = -1;
+};
+
+// Memory of one pass; a plan may have several at once.
+class Memory {
+ public:
+  explicit Memory(std::int64_t bytes);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  char* data() const { return data_; }
+
+ private:
+  char* data_;
+  std::size_t alignment_;
+};
+
+template <typename T>
+class Plan {
+ public:
+  explicit Plan(PlanGraph graph);
+
+  std::int64_t bytes() const { return arena_.bytes(); }
+  // Memory whose halos are zero.
+  std::unique_ptr<Memory> allocate() const;
+  Run<T> start(const Memory& memory) const;
+
+  // Converts an input (N, ...) and notes where it lies.
+  void set_input(Run<T>& run, int value, const T* rows) const;
+  // Runs from `node` on; the first foreign node that is met, or the number of nodes.
+  int forward(const Run<T>& run, int node) const;
+  // Runs backward from `node` on; the first foreign node that is met, or -1.
+  int backward(const Run<T>& run, int node) const;
+
+  void read(const Run<T>& run, int value, T* rows) const;
+  void write(const Run<T>& run, int value, const T* rows) const;
+  void read_gradient(const Run<T>& run, int value, T* rows) const;
+  // Adds to a gradient, or is the first to write it.
+  void write_gradient(const Run<T>& run, int value, const T* rows, bool add) const;
+  // Whether the gradient of this input of a foreign node has been written before.
+  bool gradient_written(int node, int input) const;
+
+  const Value& value(int number) const { return values_[static_cast<std::size_t>(number)]; }
+  const std::vector<PlanNode>& nodes() const { return graph_.nodes; }
+  bool trains() const { return !graph_.needed.empty(); }
+  // What a node does, in the order of the graph; fused nodes are empty.
+  std::vector<StageReport> report() const;
+
+ private:
+  void fuse();
+  void find_backward();
+  void lay_out();
+  void make_stages();
+  GradientMode gradient_mode(int value);
+
+  PlanGraph graph_;
+  std::vector<Value> values_;
+  Arena arena_;
+  std::vector<std::unique_ptr<Stage<T>>> stages_;  // null: foreign, or fused into another
+  std::vector<char> has_backward_;
+  std::vector<std::vector<char>> written_before_;  // of foreign nodes, for each input
+  std::vector<char> written_;
+};
+
+}  // namespace pynn

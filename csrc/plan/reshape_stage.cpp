@@ -1,0 +1,58 @@
+#include "plan/reshape_stage.h"
+
+#include "plan/convert.h"
+#include "plan/rows.h"
+
+namespace pynn {
+namespace {
+
+// Where x and y share their memory, there is nothing to do.
+template <typename T>
+class ReshapeStage final : public Stage<T> {
+ public:
+  ReshapeStage(Builder<T>& builder, const ReshapeNode& node, GradientMode dx)
+      : x_(builder.value(node.x).layout),
+        y_(builder.value(node.y).layout),
+        x_data_(builder.value(node.x).data),
+        y_data_(builder.value(node.y).data),
+        dx_data_(builder.value(node.x).gradient),
+        dy_data_(builder.value(node.y).gradient),
+        dx_mode_(dx) {}
+
+  void forward(const Run<T>& run) const override {
+    if (x_data_ != y_data_) copy_blocks(x_, run.at(x_data_), y_, run.at(y_data_));
+  }
+
+  void backward(const Run<T>& run) const override {
+    if (dx_mode_ == GradientMode::none || dx_data_ == dy_data_) return;
+    const T* const dy = run.at(dy_data_);
+    T* const dx = run.at(dx_data_);
+    const bool add = dx_mode_ == GradientMode::add;
+    for_each_piece(without_halo(x_).size(), 2, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) dx[i] = add ? dx[i] + dy[i] : dy[i];
+    });
+  }
+
+  StageReport report() const override {
+    return {x_data_ == y_data_ ? "reshape (the same memory)" : "reshape", 0, 0};
+  }
+
+ private:
+  const Layout x_, y_;
+  const int x_data_, y_data_, dx_data_, dy_data_;
+  const GradientMode dx_mode_;
+};
+
+}  // namespace
+
+template <typename T>
+std::unique_ptr<Stage<T>> make_reshape_stage(Builder<T>& builder, const ReshapeNode& node,
+                                             GradientMode dx) {
+  return std::make_unique<ReshapeStage<T>>(builder, node, dx);
+}
+template std::unique_ptr<Stage<float>> make_reshape_stage(Builder<float>&, const ReshapeNode&,
+                                                          GradientMode);
+template std::unique_ptr<Stage<double>> make_reshape_stage(Builder<double>&, const ReshapeNode&,
+                                                           GradientMode);
+
+}  // namespace pynn

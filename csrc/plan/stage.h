@@ -1,0 +1,99 @@
+// A stage of a plan: one operator, forward and backward, on values that lie in blocks of 16
+// samples.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plan/arena.h"
+#include "plan/layout.h"
+#include "runtime/philox.h"
+#include "runtime/thread_pool.h"
+#include "simd/isa_table.h"
+
+namespace pynn {
+
+// What is known of a value of the graph. The members that are buffers are numbers in the arena; -1
+// where the plan keeps none.
+struct Value {
+  Shape shape;
+  Layout layout;
+  bool stored = false;   // a parameter, buffer or constant: its memory is the caller's
+  bool input = false;    // an input of the graph
+  bool needed = false;   // whether its gradient is wanted
+  bool reached = false;  // whether the output depends on it, on the way backward
+  int data = -1;
+  int gradient = -1;
+  int gradients_read = 0;  // how many stages add to its gradient
+};
+
+// What one pass works on. The pointers are the caller's and stay valid until the pass that uses
+// them is over.
+template <typename T>
+struct Run {
+  const Arena* arena = nullptr;
+  char* memory = nullptr;
+  std::vector<const T*> rows;    // of inputs, by value: (N, features), as the caller holds them
+  std::vector<const T*> stored;  // by value
+  std::vector<T*> gradients;     // of parameters, by value
+  std::vector<char> accumulate;  // whether a parameter's gradient is added to what is there
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0, first_sample = 0;
+
+  T* at(int buffer) const { return reinterpret_cast<T*>(memory + arena->offset(buffer)); }
+};
+
+// What a stage may ask for while a plan is built. Times: node i runs forward at time i and backward
+// at time 2 nodes - 1 - i.
+template <typename T>
+struct Builder {
+  std::vector<Value>& values;
+  Arena& arena;
+  int node = 0, nodes = 0;
+  bool backward = false;  // whether this node has a backward pass
+
+  Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
+  int backward_time() const { return 2 * nodes - 1 - node; }
+  // The data of a value are read in the backward pass of this node.
+  void keep(int number) {
+    if (backward && value(number).data >= 0) arena.extend(value(number).data, backward_time());
+  }
+  // Working memory of the backward pass, in elements.
+  int backward_scratch(std::int64_t count) {
+    return arena.add(count * static_cast<std::int64_t>(sizeof(T)), backward_time(),
+                     backward_time());
+  }
+};
+
+// How a gradient is to be written: the first stage that has one overwrites.
+enum class GradientMode { none, overwrite, add };
+
+struct StageReport {
+  std::string what;        // "conv2d 5 x 5, 1 -> 20 channels, relu"
+  std::int64_t flops = 0;  // forward
+  std::int64_t backward_flops = 0;
+};
+
+template <typename T>
+class Stage {
+ public:
+  virtual ~Stage() = default;
+  virtual void forward(const Run<T>& run) const = 0;
+  virtual void backward(const Run<T>& run) const = 0;
+  virtual StageReport report() const = 0;
+};
+
+// Units of about 4096 elements, which only the size decides.
+template <typename Function>
+void for_each_piece(std::int64_t size, std::int64_t work_per_element, const Function& function) {
+  constexpr std::int64_t kPiece = 4096;
+  parallel_for((size + kPiece - 1) / kPiece, kPiece * work_per_element,
+               [&](std::int64_t begin, std::int64_t end) {
+                 function(begin * kPiece, end * kPiece < size ? end * kPiece : size);
+               });
+}
+
+}  // namespace pynn

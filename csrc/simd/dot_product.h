@@ -1,0 +1,38 @@
+// The dot tile: weight gradients of convolutions, summed over samples, which lie in the lanes, and
+// pixels.
+#pragma once
+
+#include <cstdint>
+
+#include "simd/outer_product.h"
+
+namespace pynn {
+
+// sums(i, j) += sum over p of A(i, p) B(j, p), lane by lane, where an element of A and B is 16
+// neighbouring lanes:
+//   A(i, p) = a[i * a_row + 16 p] and the 15 after it
+//   B(j, p) = b[b_columns[j] + b_offsets[p]] and the 15 after it
+// and an element of sums (rows, columns) is one register.
+template <typename T>
+struct DotProduct {
+  std::int64_t rows, columns, depth;
+  const T* a;
+  std::int64_t a_row;
+  const T* b;
+  const std::int32_t* b_columns;
+  const std::int32_t* b_offsets;
+  T* sums;
+};
+
+template <typename T>
+struct DotProductKernels {
+  void (*run)(const DotProduct<T>& product);
+  // to[i] = the sum of the lanes of sums[i], or is increased by it, in the order of a fixed tree.
+  void (*sum_lanes)(std::int64_t count, const T* sums, bool accumulate, T* to);
+  // sums (one register) += the elements of a (depth, 16).
+  void (*sum_columns)(std::int64_t depth, const T* a, T* sums);
+  std::int64_t rows;   // of the largest tile
+  std::int64_t lanes;  // of a register
+};
+
+}  // namespace pynn

@@ -1,0 +1,231 @@
+#include "simd/outer_product.h"
+
+#include "simd/vector.h"
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+template <typename T>
+constexpr int kVectorsPerColumn = static_cast<int>(kBlockLanes) / kLanes<T>;
+
+// The most rows of a tile that is V vectors wide: its sums, a row of B and a value of A must fit
+// the registers, and there must be enough sums to hide the latency of an addition.
+template <int V>
+constexpr int kMostRows =
+#if defined(__AVX512F__) || defined(__aarch64__)
+    V <= 3   ? 8
+    : V == 4 ? 6
+             : 2;
+#else
+    V == 1   ? 8
+    : V == 2 ? 6
+    : V == 3 ? 4
+    : V == 4 ? 3
+             : 1;
+#endif
+constexpr int kMostVectors = 8;
+
+// How many vectors wide a tile of many rows is.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kUsualVectors = 4;
+#else
+constexpr int kUsualVectors = 2;
+#endif
+
+// What one tile needs. Its vectors lie at their own offsets from b and c.
+template <typename T>
+struct Tile {
+  std::int64_t depth;
+  const T* a;
+  std::int64_t a_row;
+  const std::int32_t* a_offsets;
+  const T* b;
+  const std::int32_t* b_offsets;
+  const std::int64_t* b_vectors;
+  T* c;
+  std::int64_t c_row;
+  const std::int64_t* c_vectors;
+  const T* bias;
+  const T* mask;
+  bool accumulate;
+  T floor;
+};
+
+template <typename T, int R, int V>
+void tile(const Tile<T>& t) {
+  Vector<T> sum[R][V];
+  if (t.accumulate) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = load(t.c + r * t.c_row + t.c_vectors[v]);
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vector<T> start = broadcast(t.bias ? t.bias[r] : T(0));
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = start;
+    }
+  }
+  const T* a[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) a[r] = t.a + r * t.a_row;
+  const T* b[V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) b[v] = t.b + t.b_vectors[v];
+  for (std::int64_t k = 0; k < t.depth; ++k) {
+    const std::int64_t a_offset = t.a_offsets[k], b_offset = t.b_offsets[k];
+    Vector<T> row[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) row[v] = load(b[v] + b_offset);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vector<T> value = broadcast(a[r][a_offset]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+    }
+  }
+  const Vector<T> floor = broadcast(t.floor), zero = {};
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      Vector<T> result = sum[r][v] < floor ? floor : sum[r][v];
+      if (t.mask) result = load(t.mask + r * t.c_row + t.c_vectors[v]) <= zero ? zero : result;
+      store<T>(t.c + r * t.c_row + t.c_vectors[v], result);
+    }
+}
+
+template <typename T>
+using TileFunction = void (*)(const Tile<T>&);
+
+template <typename T, int V, int R = kMostRows<V>>
+TileFunction<T> find_rows(std::int64_t rows) {
+  if constexpr (R == 1)
+    return tile<T, 1, V>;
+  else
+    return rows == R ? tile<T, R, V> : find_rows<T, V, R - 1>(rows);
+}
+
+template <typename T, int V = kMostVectors>
+TileFunction<T> find_tile(std::int64_t rows, std::int64_t vectors) {
+  if constexpr (V == 1)
+    return find_rows<T, 1>(rows);
+  else
+    return vectors == V ? find_rows<T, V>(rows) : find_tile<T, V - 1>(rows, vectors);
+}
+
+// Vectors of a tile with this many rows.
+std::int64_t tile_vectors(std::int64_t rows) {
+  if (rows <= kMostRows<8>) return 8;
+  if (rows <= kMostRows<4>) return 4;
+  return kUsualVectors;
+}
+
+std::int64_t tile_rows(std::int64_t vectors) {
+  switch (vectors) {
+    case 1:
+      return kMostRows<1>;
+    case 2:
+      return kMostRows<2>;
+    case 3:
+      return kMostRows<3>;
+    case 4:
+      return kMostRows<4>;
+    default:
+      return kMostRows<8>;
+  }
+}
+
+template <typename T>
+void run(const OuterProduct<T>& p) {
+  constexpr int per_column = kVectorsPerColumn<T>, lanes = kLanes<T>;
+  if (p.rows <= 0 || p.columns <= 0) return;
+  const std::int64_t vectors = (p.columns - 1) * per_column + (p.last_lanes + lanes - 1) / lanes;
+  const std::int64_t partial = p.last_lanes % lanes;  // lanes of the last vector; 0: all
+  const std::int64_t whole = vectors - (partial ? 1 : 0);
+  const std::int64_t wanted = tile_vectors(p.rows);
+  const std::int64_t tiles = (whole + wanted - 1) / wanted;
+  const std::int64_t widest = tiles ? (whole + tiles - 1) / tiles : 1;
+  const std::int64_t most_rows = tile_rows(widest);
+  const std::int64_t row_tiles = (p.rows + most_rows - 1) / most_rows;
+  T edge[2][kMostRows<1> * lanes];
+
+  std::int64_t k = 0;
+  do {  // once even where depth is 0: C gets its start
+    const std::int64_t depth = p.depth - k < p.depth_block ? p.depth - k : p.depth_block;
+    const bool first = k == 0, last = k + depth == p.depth;
+    Tile<T> t;
+    t.depth = depth;
+    t.a_row = p.a_row;
+    t.a_offsets = p.a_offsets + k;
+    t.b = p.b;
+    t.b_offsets = p.b_offsets + k;
+    t.accumulate = p.accumulate || !first;
+    t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
+    for (std::int64_t i = 0; i < row_tiles; ++i) {
+      const std::int64_t row = p.rows * i / row_tiles, rows = p.rows * (i + 1) / row_tiles - row;
+      t.a = p.a + row * p.a_row;
+      t.bias = p.bias ? p.bias + row : nullptr;
+      t.c = p.c + row * p.c_row;
+      t.c_row = p.c_row;
+      t.mask = p.mask && last ? p.mask + row * p.c_row : nullptr;
+      TileFunction<T> function = nullptr;
+      std::int64_t width = 0;
+      for (std::int64_t j = 0; j < tiles; ++j) {
+        const std::int64_t begin = whole * j / tiles, end = whole * (j + 1) / tiles;
+        if (end - begin != width) {
+          width = end - begin;
+          function = find_tile<T>(rows, width);
+        }
+        std::int64_t b_vectors[kMostVectors], c_vectors[kMostVectors];
+        if (per_column == 1) {
+          t.b_vectors = p.b_columns + begin;
+          t.c_vectors = p.c_columns + begin;
+        } else {
+          for (std::int64_t v = begin; v < end; ++v) {
+            b_vectors[v - begin] = p.b_columns[v / per_column] + v % per_column * lanes;
+            c_vectors[v - begin] = p.c_columns[v / per_column] + v % per_column * lanes;
+          }
+          t.b_vectors = b_vectors;
+          t.c_vectors = c_vectors;
+        }
+        function(t);
+      }
+      if (partial) {  // C ends within the last vector: it is computed beside C
+        const std::int64_t at = whole % per_column * lanes;
+        const std::int64_t b_vector = p.b_columns[p.columns - 1] + at, c_vector = 0;
+        T* const c = t.c + p.c_columns[p.columns - 1] + at;
+        const T* const mask = t.mask ? t.mask + p.c_columns[p.columns - 1] + at : nullptr;
+        for (std::int64_t r = 0; r < rows; ++r)
+          for (std::int64_t lane = 0; lane < lanes; ++lane) {
+            const bool there = lane < partial;
+            edge[0][r * lanes + lane] = there && t.accumulate ? c[r * p.c_row + lane] : T(0);
+            edge[1][r * lanes + lane] = there && mask ? mask[r * p.c_row + lane] : T(0);
+          }
+        t.b_vectors = &b_vector;
+        t.c_vectors = &c_vector;
+        t.c = edge[0];
+        t.c_row = lanes;
+        t.mask = mask ? edge[1] : nullptr;
+        find_rows<T, 1>(rows)(t);
+        for (std::int64_t r = 0; r < rows; ++r)
+          copy_run(partial, edge[0] + r * lanes, c + r * p.c_row);
+      }
+    }
+    k += depth;
+  } while (k < p.depth);
+}
+
+template <typename T>
+OuterProductKernels<T> kernels() {
+  return {run<T>, kMostRows<kUsualVectors>,
+          kUsualVectors / kVectorsPerColumn<T> > 0 ? kUsualVectors / kVectorsPerColumn<T> : 1};
+}
+
+}  // namespace
+
+void get(OuterProductKernels<float>& k) { k = kernels<float>(); }
+void get(OuterProductKernels<double>& k) { k = kernels<double>(); }
+
+}  // namespace pynn::PYNN_ISA

@@ -1,0 +1,59 @@
+#include "simd/sample_blocks.h"
+
+#include "simd/vector.h"
+
+namespace pynn::PYNN_ISA {
+namespace {
+
+constexpr int kSamples = static_cast<int>(kBlockLanes);
+
+template <typename T>
+void gather(std::int64_t count, const T* const* rows, T* to) {
+  constexpr int lanes = kLanes<T>;
+  for (int first = 0; first < kSamples; first += lanes) {
+    std::int64_t i = 0;
+    while (count >= lanes && i < count) {
+      if (i + lanes > count) i = count - lanes;  // the last square overlaps the one before
+      Vector<T> square[lanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r)
+        square[r] = rows[first + r] ? load(rows[first + r] + i) : Vector<T>{};
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r) store<T>(to + (i + r) * kSamples + first, square[r]);
+      i += lanes;
+    }
+    for (; i < count; ++i)
+      for (int r = first; r < first + lanes; ++r)
+        to[i * kSamples + r] = rows[r] ? rows[r][i] : T(0);
+  }
+}
+
+template <typename T>
+void scatter(std::int64_t count, const T* from, T* const* rows) {
+  constexpr int lanes = kLanes<T>;
+  for (int first = 0; first < kSamples; first += lanes) {
+    std::int64_t i = 0;
+    while (count >= lanes && i < count) {
+      if (i + lanes > count) i = count - lanes;
+      Vector<T> square[lanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r) square[r] = load(from + (i + r) * kSamples + first);
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < lanes; ++r)
+        if (rows[first + r]) store<T>(rows[first + r] + i, square[r]);
+      i += lanes;
+    }
+    for (; i < count; ++i)
+      for (int r = first; r < first + lanes; ++r)
+        if (rows[r]) rows[r][i] = from[i * kSamples + r];
+  }
+}
+
+}  // namespace
+
+void get(SampleBlockKernels<float>& k) { k = {gather<float>, scatter<float>}; }
+void get(SampleBlockKernels<double>& k) { k = {gather<double>, scatter<double>}; }
+
+}  // namespace pynn::PYNN_ISA

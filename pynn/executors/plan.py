@@ -1,0 +1,189 @@
+"""A graph as a plan of the C++ engine: layouts, memory and fusions are settled once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pynn import _core
+from pynn.executors.tape import (
+    Gradients,
+    Stream,
+    Tape,
+    run_node,
+    run_node_backward,
+    stored_arrays,
+)
+from pynn.graph import Array, Graph
+
+# Sixteen samples lie side by side in a plan; a smaller batch would leave lanes empty.
+_SMALLEST_BATCH = 16
+
+
+@dataclass
+class PlanTape(Tape):
+    """A tape whose values are in the memory of a plan's pass; the pass goes back to the plan when
+    the tape is dropped."""
+
+    plan: Plan | None = None
+    run: _core.Pass | None = None
+    stored: dict[int, Array] = field(default_factory=dict)
+
+    def __del__(self) -> None:
+        if self.plan is not None and self.run is not None:
+            self.plan.free.append(self.run)
+
+
+class Plan:
+    """A plan for one graph and one choice of gradients, and memory of its passes that wait to be
+    used again."""
+
+    def __init__(self, graph: Graph, needed: Sequence[bool] | None) -> None:
+        stored = [
+            number in graph.variables or number in graph.constants
+            for number in range(len(graph.shapes))
+        ]
+        self.graph, self.needed = graph, needed
+        self.free: list[_core.Pass] = []
+        self.core = _core.Plan(
+            graph.dtype == np.float64,
+            graph.shapes,
+            stored,
+            [] if needed is None else list(needed),
+            graph.inputs,
+            [
+                (
+                    node.operator.name,
+                    tuple(-1 if number is None else number for number in node.inputs),
+                    node.output,
+                    node.attributes | {"node": max(node.ordinal, 0)},
+                )
+                for node in graph.nodes
+            ],
+            graph.output,
+        )
+
+    def forward(self, inputs: Sequence[Array], stream: Stream) -> PlanTape:
+        """Run the graph; see `pynn.executors.forward`."""
+        graph = self.graph
+        try:
+            run = self.free.pop()  # by another thread it may just have been taken
+        except IndexError:
+            run = self.core.start()
+        tape = PlanTape(
+            np.empty(0), stream, self.needed, plan=self, run=run, stored=stored_arrays(graph)
+        )
+        for number, array in tape.stored.items():
+            run.set_stored(number, np.asarray(array, order="C"))
+        run.set_stream(stream.seed, stream.step & 0xFFFFFFFF, stream.first_sample & 0xFFFFFFFF)
+        for number, array in zip(graph.inputs, inputs, strict=True):
+            run.set_input(number, array)
+        index = run.forward(0)
+        while index < len(graph.nodes):
+            node = graph.nodes[index]
+            outputs = run_node(graph, node, _core, self._operands(tape, index), stream)
+            run.write(node.output, outputs[0])
+            if self.needed is not None:
+                tape.outputs[node.output] = outputs
+            index = run.forward(index + 1)
+        tape.output = run.read(graph.output)
+        return tape
+
+    def backward(self, tape: PlanTape, dy: Array, *, add: bool) -> Gradients:
+        """Walk the graph in reverse; see `pynn.executors.backward`."""
+        graph, run, needed = self.graph, tape.run, self.needed
+        assert run is not None
+        assert needed is not None
+        trained = [
+            (number, variable)
+            for number, variable in graph.variables.items()
+            if needed[number] and self.core.reached(number)
+        ]
+        # Operators that may raise half-way get memory of their own, so that nothing is half added.
+        in_place = add and not self.core.foreign
+        fresh: dict[int, Array] = {}
+        for number, variable in trained:
+            if in_place:
+                run.set_gradient(number, *variable.gradient_memory())
+            else:
+                fresh[number] = np.zeros(graph.shapes[number], graph.dtype)
+                run.set_gradient(number, fresh[number], False)
+        run.write_gradient(graph.output, dy, False)
+        index = run.backward(len(graph.nodes) - 1)
+        while index >= 0:
+            self._foreign_backward(tape, index, fresh)
+            index = run.backward(index - 1)
+        gradients = Gradients(
+            inputs=[
+                (run.read_gradient(number) if self.core.reached(number) else self._zeros(number))
+                if needed[number]
+                else None
+                for number in graph.inputs
+            ],
+            variables=[],
+        )
+        if in_place:
+            for _, variable in trained:
+                variable.take_gradient()
+        else:
+            gradients.variables = [(variable, fresh[number]) for number, variable in trained]
+        return gradients
+
+    def _zeros(self, number: int) -> Array:
+        return np.zeros(self.graph.shapes[number], self.graph.dtype)
+
+    def _operands(self, tape: PlanTape, index: int) -> list[Array | None]:
+        assert tape.run is not None
+        return [
+            None
+            if number is None
+            else tape.stored[number]
+            if number in tape.stored
+            else tape.run.read(number)
+            for number in self.graph.nodes[index].inputs
+        ]
+
+    def _foreign_backward(self, tape: PlanTape, index: int, fresh: dict[int, Array]) -> None:
+        """A node that the plan does not know."""
+        graph, run, needed = self.graph, tape.run, self.needed
+        assert run is not None
+        assert needed is not None
+        node = graph.nodes[index]
+        dy = run.read_gradient(node.output)
+        operands = self._operands(tape, index)
+        for place, gradient in run_node_backward(graph, node, _core, dy, operands, tape, needed):
+            number = node.inputs[place]
+            assert number is not None
+            again = self.core.gradient_written(index, place)
+            if number not in fresh:
+                run.write_gradient(number, gradient, again)
+            elif again:
+                fresh[number] += gradient
+            else:
+                fresh[number][...] = gradient
+
+
+def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
+    """The plan for this graph and these gradients; None where blocks of samples do not fit it: in
+    small batches, and where a value has no batch axis."""
+    key = None if needed is None else tuple(needed)
+    try:
+        plan: Plan | None = graph.plans[key]
+    except KeyError:
+        fits = _fits(graph)
+        plan = graph.plans[key] = Plan(graph, needed) if fits else None
+    return plan
+
+
+def _fits(graph: Graph) -> bool:
+    batch = graph.shapes[graph.inputs[0]][0] if graph.inputs else 0
+    values = [*graph.inputs, *(node.output for node in graph.nodes)]
+    return (
+        batch >= _SMALLEST_BATCH
+        and bool(graph.nodes)
+        and any(node.output == graph.output for node in graph.nodes)
+        and all(graph.shapes[number][:1] == (batch,) for number in values)
+        and all(0 not in graph.shapes[number] for number in values)
+    )
