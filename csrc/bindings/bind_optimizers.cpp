@@ -1,8 +1,8 @@
-#include <cmath>
 #include <vector>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/update_settings.h"
 
 namespace pynn {
 namespace {
@@ -42,9 +42,8 @@ void sgd_update(py::handle p_object, py::handle g_object, py::handle velocity_ob
   auto velocity = optional_state("velocity", velocity_object, g);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const SgdSettings<T> settings{static_cast<T>(lr), static_cast<T>(momentum),
-                                  static_cast<T>(averaged ? 1 - momentum : 1.0),
-                                  static_cast<T>(weight_decay), nesterov};
+    const SgdSettings<T> settings =
+        sgd_settings<T>(lr, momentum, nesterov, averaged, weight_decay);
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
@@ -59,22 +58,12 @@ void sgd_update(py::handle p_object, py::handle g_object, py::handle velocity_ob
 void adam_update(py::handle p_object, py::handle g_object, py::handle m_object, py::handle v_object,
                  std::int64_t step, double lr, double beta1, double beta2, double eps,
                  double weight_decay, bool decoupled) {
-  if (step < 1) throw std::invalid_argument(message("step must be 1 or more, got ", step));
   const py::array g = flat_gradient(g_object);
   py::array p = state("p", p_object, g), m = state("m", m_object, g), v = state("v", v_object, g);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const auto exponent = static_cast<double>(step);
-    AdamSettings<T> settings;
-    settings.beta1 = static_cast<T>(beta1);
-    settings.beta2 = static_cast<T>(beta2);
-    settings.one_minus_beta1 = static_cast<T>(1 - beta1);
-    settings.one_minus_beta2 = static_cast<T>(1 - beta2);
-    settings.step_size = static_cast<T>(lr / (1 - std::pow(beta1, exponent)));
-    settings.second_scale = static_cast<T>(1 / std::sqrt(1 - std::pow(beta2, exponent)));
-    settings.eps = static_cast<T>(eps);
-    settings.weight_decay = static_cast<T>(decoupled ? 0 : weight_decay);
-    settings.shrink = static_cast<T>(decoupled ? 1 - lr * weight_decay : 1.0);
+    const AdamSettings<T> settings =
+        adam_settings<T>(step, lr, beta1, beta2, eps, weight_decay, decoupled);
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *m_data = mutable_data<T>(m), *v_data = mutable_data<T>(v);
     const std::int64_t size = g.size();
@@ -94,9 +83,8 @@ void rmsprop_update(py::handle p_object, py::handle g_object, py::handle square_
   auto velocity = optional_state("velocity", velocity_object, g);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const RmspropSettings<T> settings{static_cast<T>(lr),        static_cast<T>(alpha),
-                                      static_cast<T>(1 - alpha), static_cast<T>(eps),
-                                      static_cast<T>(momentum),  static_cast<T>(weight_decay)};
+    const RmspropSettings<T> settings =
+        rmsprop_settings<T>(lr, alpha, eps, momentum, weight_decay);
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *square_data = mutable_data<T>(square),
       *velocity_data = optional_data<T>(velocity);

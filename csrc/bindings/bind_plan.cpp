@@ -2,6 +2,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/update_settings.h"
 #include "bindings/window_arguments.h"
 #include "plan/plan.h"
 #include "shapes/window.h"
@@ -81,6 +82,8 @@ class AnyPass {
   virtual void set_stream(std::uint64_t seed, std::int64_t step, std::int64_t first_sample) = 0;
   virtual void set_input(int value, const py::array& array) = 0;
   virtual void set_gradient(int value, py::array array, bool accumulate) = 0;
+  virtual void set_update(int value, std::size_t group, const py::list& arrays) = 0;
+  virtual void set_settings(std::size_t group, const std::string& rule, const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
   virtual py::array read(int value) = 0;
@@ -138,6 +141,32 @@ class TypedPass final : public AnyPass {
     run_.accumulate[index(value)] = accumulate;
     gradients_held_[index(value)] = std::move(array);
   }
+  void set_update(int value, std::size_t group, const py::list& arrays) override {
+    Update<T>& update = run_.updates[index(value)];
+    T* pointers[3] = {};
+    for (std::size_t i = 0; i < arrays.size() && i < 3; ++i) {
+      if (arrays[i].is_none()) continue;
+      auto array = arrays[i].cast<py::array>();
+      checked(array, plan_.value(value).shape);
+      pointers[i] = mutable_data<T>(array);
+    }
+    if (group >= settings_.size()) settings_.resize(group + 1);
+    if (!settings_[group]) settings_[group] = std::make_unique<UpdateSettings<T>>();
+    update = {settings_[group].get(), pointers[0], {pointers[1], pointers[2]}};
+    gradients_held_[index(value)] = arrays;
+  }
+  void set_settings(std::size_t group, const std::string& rule, const py::args& s) override {
+    UpdateSettings<T>& settings = *settings_.at(group);
+    const auto number = [&s](std::size_t i) { return s[i].cast<double>(); };
+    const auto flag = [&s](std::size_t i) { return s[i].cast<bool>(); };
+    if (rule == "sgd")
+      settings = sgd_settings<T>(number(0), number(1), flag(2), flag(3), number(4));
+    else if (rule == "adam")
+      settings = adam_settings<T>(s[0].cast<std::int64_t>(), number(1), number(2), number(3),
+                                  number(4), number(5), flag(6));
+    else
+      settings = rmsprop_settings<T>(number(0), number(1), number(2), number(3), number(4));
+  }
   int forward(int node) override {
     const py::gil_scoped_release nogil;
     return plan_.forward(run_, node);
@@ -175,6 +204,7 @@ class TypedPass final : public AnyPass {
   const py::object owner_;  // keeps the plan alive
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
+  std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;  // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_;  // what the pass points into
 };
 
@@ -239,6 +269,11 @@ void bind_plan(py::module_& m) {
       .def("set_stream", &AnyPass::set_stream, "seed"_a, "step"_a, "first_sample"_a)
       .def("set_input", &AnyPass::set_input, "value"_a, "array"_a)
       .def("set_gradient", &AnyPass::set_gradient, "value"_a, "array"_a, "accumulate"_a)
+      .def("set_update", &AnyPass::set_update, "value"_a, "group"_a, "arrays"_a)
+      .def("set_settings",
+           [](AnyPass& pass, std::size_t group, const std::string& rule, const py::args& settings) {
+             pass.set_settings(group, rule, settings);
+           })
       .def("forward", &AnyPass::forward, "node"_a)
       .def("backward", &AnyPass::backward, "node"_a)
       .def("read", &AnyPass::read, "value"_a)

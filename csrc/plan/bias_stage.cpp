@@ -1,6 +1,7 @@
 #include "plan/bias_stage.h"
 
 #include "plan/rows.h"
+#include "runtime/scratch.h"
 
 namespace pynn {
 namespace {
@@ -41,17 +42,19 @@ class BiasStage final : public Stage<T> {
     const T* const dy = run.at(dy_data_);
     const std::int64_t features = gradient_.features();
     if (db_) {
-      T* const db = run.gradients[static_cast<std::size_t>(node_.b)];
-      const bool add = db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)];
+      const ParameterGradient<T> db(run, node_.b, db_again_);
       const auto& kernels = isa_table<T>().dot_product;
       parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
                    [&](std::int64_t begin, std::int64_t end) {
+                     T* const part =
+                         db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
                      for (std::int64_t f = begin; f < end; ++f) {
                        alignas(64) T sums[kBlockLanes] = {};
                        for (std::int64_t block = 0; block < gradient_.blocks(); ++block)
                          kernels.sum_columns(1, dy + (block * features + f) * kBlockLanes, sums);
-                       kernels.sum_lanes(1, sums, add, db + f);
+                       kernels.sum_lanes(1, sums, db.add(), part + f - begin);
                      }
+                     db.done(begin, end - begin, part);
                    });
     }
     if (dx_mode_ == GradientMode::none) return;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "plan/products.h"
 #include "plan/rows.h"
@@ -254,7 +255,6 @@ class Conv2dStage final : public Stage<T> {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
       });
     }
-    if (dw_ || db_) weight_gradients(run, dy);
     if (dx_mode_ != GradientMode::none) {
       OuterProduct<T> product{};
       product.accumulate = dx_mode_ == GradientMode::add;
@@ -263,6 +263,7 @@ class Conv2dStage final : public Stage<T> {
             outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
             outputs * dy_.plane(), run.at(dx_data_), dx_);
     }
+    if (dw_ || db_) weight_gradients(run, dy);  // last: it may update the weights
   }
 
   StageReport report() const override {
@@ -342,10 +343,8 @@ class Conv2dStage final : public Stage<T> {
         128;  // whose gradients, of a tile's rows, stay in the first
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
     const T* const x = dw_ ? run.at(x_data_) : nullptr;
-    T* const dw = dw_ ? run.gradients[static_cast<std::size_t>(node_.w)] : nullptr;
-    T* const db = db_ ? run.gradients[static_cast<std::size_t>(node_.b)] : nullptr;
-    const bool add_w = dw_ && (dw_again_ || run.accumulate[static_cast<std::size_t>(node_.w)]);
-    const bool add_b = db_ && (db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)]);
+    const std::optional<ParameterGradient<T>> dw = gradient(run, dw_, node_.w, dw_again_);
+    const std::optional<ParameterGradient<T>> db = gradient(run, db_, node_.b, db_again_);
     const std::int64_t work =
         2 * kernels.rows * (columns / panels + 1) * positions * dy_.blocks() * kBlockLanes;
     parallel_for(
@@ -356,12 +355,13 @@ class Conv2dStage final : public Stage<T> {
             const std::int64_t rows = outputs * (tile + 1) / row_tiles - row;
             const std::int64_t first = group * outputs + row;
             const T* const dy_rows = dy + first * dy_.plane();
-            if (db && task % panels == 0) bias_gradients(rows, dy_rows, add_b, db + first);
+            if (db && task % panels == 0) bias_gradients(rows, dy_rows, *db, first);
             if (!dw) continue;
             const std::int64_t panel = task % panels;
             const std::int64_t column = columns * panel / panels;
             const std::int64_t count = columns * (panel + 1) / panels - column;
-            T* const sums = scratch<T>(rows * count * kernels.lanes);
+            T* const sums = scratch<T>(rows * count * kernels.lanes + count);
+            T* const part = sums + rows * count * kernels.lanes;
             std::fill(sums, sums + rows * count * kernels.lanes, T(0));
             for (std::int64_t block = 0; block < dy_.blocks(); ++block)
               for (std::int64_t strip = 0; strip < strips; ++strip) {
@@ -378,21 +378,34 @@ class Conv2dStage final : public Stage<T> {
                 product.sums = sums;
                 kernels.run(product);
               }
-            for (std::int64_t r = 0; r < rows; ++r)
-              kernels.sum_lanes(count, sums + r * count * kernels.lanes, add_w,
-                                dw + (first + r) * columns + column);
+            for (std::int64_t r = 0; r < rows; ++r) {
+              const std::int64_t at = (first + r) * columns + column;
+              T* const to = dw->updates() ? part : dw->memory() + at;
+              kernels.sum_lanes(count, sums + r * count * kernels.lanes, dw->add(), to);
+              dw->done(at, count, to);
+            }
           }
         });
   }
 
-  void bias_gradients(std::int64_t rows, const T* dy, bool add, T* db) const {
+  void bias_gradients(std::int64_t rows, const T* dy, const ParameterGradient<T>& db,
+                      std::int64_t first) const {
     const auto& kernels = isa_table<T>().dot_product;
     for (std::int64_t r = 0; r < rows; ++r) {
       alignas(64) T sums[kBlockLanes] = {};
       for (std::int64_t block = 0; block < dy_.blocks(); ++block)
         kernels.sum_columns(dy_.pixels(), dy + block * dy_.block() + r * dy_.plane(), sums);
-      kernels.sum_lanes(1, sums, add, db + r);
+      T part;
+      T* const to = db.updates() ? &part : db.memory() + first + r;
+      kernels.sum_lanes(1, sums, db.add(), to);
+      db.done(first + r, 1, to);
     }
+  }
+
+  static std::optional<ParameterGradient<T>> gradient(const Run<T>& run, bool wanted, int value,
+                                                      bool again) {
+    if (!wanted) return std::nullopt;
+    return ParameterGradient<T>(run, value, again);
   }
 
   const Conv2dNode node_;

@@ -1,9 +1,12 @@
 // A dense layer: y^T = w x^T, where a block of samples is a column of x^T as it lies.
 #include "plan/linear_stage.h"
 
+#include <algorithm>
+
 #include "plan/convert.h"
 #include "plan/products.h"
 #include "plan/rows.h"
+#include "runtime/scratch.h"
 
 namespace pynn {
 namespace {
@@ -81,9 +84,23 @@ class LinearStage final : public Stage<T> {
         isa_table<T>().relu.backward(end - begin, dy + begin, y + begin, dy + begin);
       });
     }
-    if (db_) bias_gradients(run, dy);
+    if (dx_mode_ != GradientMode::none) input_gradients(run, dy);
+    if (db_) bias_gradients(run, dy);  // last: these may update the parameters
     if (dw_) weight_gradients(run, dy);
-    if (dx_mode_ == GradientMode::none) return;
+  }
+
+  StageReport report() const override {
+    const std::int64_t product = 2 * inputs_ * outputs_ * blocks_ * kBlockLanes;
+    return {message("linear ", inputs_, " -> ", outputs_, node_.relu ? " + relu" : ""), product,
+            (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
+  }
+
+ private:
+  const T* weights(const Run<T>& run) const {
+    return run.stored[static_cast<std::size_t>(node_.w)];
+  }
+
+  void input_gradients(const Run<T>& run, const T* dy) const {
     OuterProduct<T> product{};
     product.rows = inputs_;
     product.columns = blocks_;
@@ -99,17 +116,6 @@ class LinearStage final : public Stage<T> {
     product.c_columns = x_blocks_.data();
     product.accumulate = dx_mode_ == GradientMode::add;
     parallel_product(product);
-  }
-
-  StageReport report() const override {
-    const std::int64_t product = 2 * inputs_ * outputs_ * blocks_ * kBlockLanes;
-    return {message("linear ", inputs_, " -> ", outputs_, node_.relu ? " + relu" : ""), product,
-            (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
-  }
-
- private:
-  const T* weights(const Run<T>& run) const {
-    return run.stored[static_cast<std::size_t>(node_.w)];
   }
 
   void weight_gradients(const Run<T>& run, const T* dy) const {
@@ -131,24 +137,60 @@ class LinearStage final : public Stage<T> {
     product.b = rows;
     product.b_offsets = samples_times_pitch_.data();
     product.b_columns = columns_.data();
-    product.c = run.gradients[static_cast<std::size_t>(node_.w)];
     product.c_row = inputs_;
     product.c_columns = columns_.data();
     product.last_lanes = kBlockLanes - (pitch_ - inputs_);
-    product.accumulate = dw_again_ || run.accumulate[static_cast<std::size_t>(node_.w)];
-    parallel_product(product);
+    const ParameterGradient<T> dw(run, node_.w, dw_again_);
+    if (!dw.updates()) {
+      product.c = dw.memory();
+      product.accumulate = dw.add();
+      return parallel_product(product);
+    }
+    update_weights(product, dw);
+  }
+
+  // Tiles of the gradient, each of which updates its weights while it is in the cache.
+  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
+    constexpr std::int64_t kTasks = 16, kTileBytes = 64 * 1024;
+    const auto& kernels = isa_table<T>().outer_product;
+    const std::int64_t rows = std::max<std::int64_t>((outputs_ + kernels.rows - 1) / kernels.rows, 1);
+    const std::int64_t tile_bytes =
+        kernels.rows * pitch_ * static_cast<std::int64_t>(sizeof(T)) + 1;
+    const std::int64_t panels =
+        std::clamp<std::int64_t>(std::max(kTasks / rows, tile_bytes / kTileBytes), 1,
+                                 std::max<std::int64_t>(product.columns / kernels.columns, 1));
+    const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
+    parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t task = begin; task < end; ++task) {
+        const std::int64_t row = outputs_ * (task / panels) / rows, panel = task % panels;
+        const std::int64_t column = product.columns * panel / panels;
+        OuterProduct<T> part = product;
+        part.rows = outputs_ * (task / panels + 1) / rows - row;
+        part.columns = product.columns * (panel + 1) / panels - column;
+        if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+        part.a += row * product.a_row;
+        part.b_columns += column;
+        part.c_row = part.columns * kBlockLanes;
+        part.c = scratch<T>(part.rows * part.c_row);
+        kernels.run(part);
+        const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
+        for (std::int64_t r = 0; r < part.rows; ++r)
+          dw.done((row + r) * inputs_ + column * kBlockLanes, count, part.c + r * part.c_row);
+      }
+    });
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {
     const auto& kernels = isa_table<T>().dot_product;
-    const bool add = db_again_ || run.accumulate[static_cast<std::size_t>(node_.b)];
-    T* const db = run.gradients[static_cast<std::size_t>(node_.b)];
+    const ParameterGradient<T> db(run, node_.b, db_again_);
+    T* const part = db.updates() ? scratch<T>(outputs_) : db.memory();
     for (std::int64_t o = 0; o < outputs_; ++o) {
       alignas(64) T sums[kBlockLanes] = {};
       for (std::int64_t block = 0; block < blocks_; ++block)
         kernels.sum_columns(1, dy + (block * outputs_ + o) * kBlockLanes, sums);
-      kernels.sum_lanes(1, sums, add, db + o);
+      kernels.sum_lanes(1, sums, db.add(), part + o);
     }
+    db.done(0, outputs_, part);
   }
 
   const LinearNode node_;

@@ -270,6 +270,7 @@ Run<T> Plan<T>::start(const Memory& memory) const {
   run.stored.resize(values_.size());
   run.gradients.resize(values_.size());
   run.accumulate.resize(values_.size());
+  run.updates.resize(values_.size());
   return run;
 }
 

@@ -15,7 +15,6 @@ void parallel_rows(const std::array<const Layout*, Count>& layouts, std::int64_t
   const Layout& first = *layouts[0];
   bool halo = false;
   for (const Layout* layout : layouts) halo = halo || layout->has_halo();
-  std::array<std::int64_t, Count> offsets{};
   if (!halo) {
     constexpr std::int64_t kPiece = 4096;
     const std::int64_t size = first.size();

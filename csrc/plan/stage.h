@@ -10,6 +10,7 @@
 
 #include "plan/arena.h"
 #include "plan/layout.h"
+#include "plan/update.h"
 #include "runtime/philox.h"
 #include "runtime/thread_pool.h"
 #include "simd/isa_table.h"
@@ -40,6 +41,7 @@ struct Run {
   std::vector<const T*> stored;  // by value
   std::vector<T*> gradients;     // of parameters, by value
   std::vector<char> accumulate;  // whether a parameter's gradient is added to what is there
+  std::vector<Update<T>> updates;  // of parameters, by value
   std::uint64_t seed = 0;
   std::uint32_t step = 0, first_sample = 0;
 
@@ -66,6 +68,29 @@ struct Builder {
     return arena.add(count * static_cast<std::int64_t>(sizeof(T)), backward_time(),
                      backward_time());
   }
+};
+
+// Where a part of a parameter's gradient goes: to memory, or through scratch memory into the update.
+template <typename T>
+class ParameterGradient {
+ public:
+  ParameterGradient(const Run<T>& run, int value, bool again)
+      : update_(run.updates[static_cast<std::size_t>(value)]),
+        memory_(run.gradients[static_cast<std::size_t>(value)]),
+        add_(!updates() && (again || run.accumulate[static_cast<std::size_t>(value)])) {}
+
+  bool updates() const { return update_.settings != nullptr; }
+  bool add() const { return add_; }
+  T* memory() const { return memory_; }
+  // The elements first ... first + count have been written to g.
+  void done(std::int64_t first, std::int64_t count, const T* g) const {
+    if (updates()) update_.apply(first, count, g);
+  }
+
+ private:
+  const Update<T>& update_;
+  T* const memory_;
+  const bool add_;
 };
 
 // How a gradient is to be written: the first stage that has one overwrites.

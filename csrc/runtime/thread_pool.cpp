@@ -34,7 +34,7 @@ namespace {
 constexpr std::int64_t kWorkPerThread = 1 << 18;
 constexpr int kMaxThreads = 1024;
 // How long a waiting thread looks before it sleeps; waking it then takes about as long.
-constexpr std::chrono::microseconds kSpinTime{50};
+constexpr std::chrono::microseconds kSpinTime{100};
 
 void pause() {
 #if defined(__x86_64__)
@@ -93,20 +93,22 @@ class Pool {
     function_ = function;
     context_ = context;
     pending_.store(parts - 1, std::memory_order_relaxed);
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      const std::uint64_t number = job_.load(std::memory_order_relaxed) / kPartsRange + 1;
-      job_.store(number * kPartsRange + static_cast<std::uint64_t>(parts),
-                 std::memory_order_release);
+    const std::uint64_t number = job_.load(std::memory_order_relaxed) / kPartsRange + 1;
+    // Either a worker that is about to sleep sees the job, or it is seen here to sleep.
+    job_.store(number * kPartsRange + static_cast<std::uint64_t>(parts), std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      { std::lock_guard<std::mutex> lock(mutex_); }
+      wake_.notify_all();
     }
-    wake_.notify_all();
     inside_parallel_for = true;
     work(0, parts);
     inside_parallel_for = false;
     const auto finished = [this] { return pending_.load(std::memory_order_acquire) == 0; };
     if (!finished() && !(spins_ && spin_until(finished))) {
       std::unique_lock<std::mutex> lock(mutex_);
-      done_.wait(lock, finished);
+      waiting_.store(true, std::memory_order_seq_cst);
+      done_.wait(lock, [this] { return pending_.load(std::memory_order_seq_cst) == 0; });
+      waiting_.store(false, std::memory_order_relaxed);
     }
     const std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
@@ -138,15 +140,18 @@ class Pool {
       const auto called = [this, &seen] { return job_.load(std::memory_order_acquire) != seen; };
       if (!(spins_ && spin_until(called))) {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, called);
+        sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        wake_.wait(lock, [this, &seen] { return job_.load(std::memory_order_seq_cst) != seen; });
+        sleepers_.fetch_sub(1, std::memory_order_seq_cst);
       }
       seen = job_.load(std::memory_order_acquire);
       if (seen == kStop) return;
       const int parts = static_cast<int>(seen % kPartsRange);
       if (part >= parts) continue;
       work(part, parts);
-      if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        std::lock_guard<std::mutex> lock(mutex_);
+      if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+          waiting_.load(std::memory_order_seq_cst)) {
+        { std::lock_guard<std::mutex> lock(mutex_); }
         done_.notify_one();
       }
     }
@@ -159,7 +164,8 @@ class Pool {
   std::condition_variable wake_, done_;
   std::atomic<bool> busy_{false};
   std::atomic<std::uint64_t> job_{0};
-  std::atomic<int> pending_{0};
+  std::atomic<int> pending_{0}, sleepers_{0};
+  std::atomic<bool> waiting_{false};  // the caller sleeps
   std::int64_t units_ = 0;
   RangeFunction function_ = nullptr;
   void* context_ = nullptr;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from pynn.executors.tape import (
     run_node_backward,
     stored_arrays,
 )
-from pynn.graph import Array, Graph
+from pynn.graph import Array, Graph, Stored
 
 # Sixteen samples lie side by side in a plan; a smaller batch would leave lanes empty.
 _SMALLEST_BATCH = 16
@@ -99,7 +101,7 @@ class Plan:
         trained = [
             (number, variable)
             for number, variable in graph.variables.items()
-            if needed[number] and self.core.reached(number)
+            if self._trained(number)
         ]
         # Operators that may raise half-way get memory of their own, so that nothing is half added.
         in_place = add and not self.core.foreign
@@ -163,6 +165,58 @@ class Plan:
                 fresh[number] += gradient
             else:
                 fresh[number][...] = gradient
+
+    def updates_fuse(self) -> bool:
+        """Whether each parameter's gradient is known as soon as one node has been walked."""
+        uses = Counter(number for node in self.graph.nodes for number in set(node.inputs))
+        return not self.core.foreign and all(
+            uses[number] == 1 for number in self.graph.variables if self._trained(number)
+        )
+
+    def _trained(self, number: int) -> bool:
+        return bool(self.needed and self.needed[number]) and self.core.reached(number)
+
+    def fused_pass(self, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> FusedPass | None:
+        """A pass that updates parameters while it computes their gradients.
+
+        Args:
+            arrays: for each parameter, the number of its group, and its data and state.
+        """
+        if not self.updates_fuse():
+            return None
+        return FusedPass(self, arrays)
+
+
+class FusedPass:
+    """Forward and backward of one batch shape, on memory of its own, with everything bound that
+    does not change from step to step."""
+
+    def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
+        graph = plan.graph
+        self.run = run = plan.core.start()
+        self.output, (self.input,) = graph.output, graph.inputs
+        self._last = len(graph.nodes) - 1
+        for number, array in stored_arrays(graph).items():
+            run.set_stored(number, np.asarray(array, order="C"))
+        for number, variable in graph.variables.items():
+            if plan._trained(number):
+                group, memory = arrays[variable]
+                run.set_update(number, group, memory)
+
+    def forward(self, array: Array, seed: int, step: int) -> Array:
+        """The output for an input (C-contiguous, of the graph's dtype)."""
+        run = self.run
+        run.set_stream(seed, step & 0xFFFFFFFF, 0)
+        run.set_input(self.input, array)
+        run.forward(0)
+        return run.read(self.output)
+
+    def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
+        """Gradients and updates, given the settings of each group."""
+        for group, values in enumerate(settings):
+            self.run.set_settings(group, *values)
+        self.run.write_gradient(self.output, dy, False)
+        self.run.backward(self._last)
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Span
+from pynn.optim.optimizer import Optimizer, Parameters
 
 
 class Adam(Optimizer):
@@ -24,6 +23,7 @@ class Adam(Optimizer):
         clip_norm, clip_value: see `Optimizer`.
     """
 
+    _rule = "adam"
     _decoupled = False
 
     def __init__(
@@ -49,14 +49,13 @@ class Adam(Optimizer):
         if not group["eps"] >= 0:
             raise ValueError(f"eps must be 0 or more, got {group['eps']}")
 
-    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         return ("mean", "square")
 
-    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
+    def _settings(self, group: Mapping[str, Any], steps: int) -> tuple[Any, ...]:
         beta1, beta2 = group["betas"]
-        kernels().adam_update(
-            span.data, span.gradient, span.state["mean"], span.state["square"], span.steps,
-            group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled,
+        return (
+            steps, group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled
         )  # fmt: skip
 
 

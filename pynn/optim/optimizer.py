@@ -37,12 +37,64 @@ class Span:
     segment: Segment
     data: Array
     gradient: Array
-    state: dict[str, Array]
+    state: list[Any]  # arrays, or None
     steps: int  # updates so far, this one included
 
 
+class FusedGroup:
+    """A group of parameters whose updates are part of the backward pass.
+
+    Attributes:
+        arrays: for each parameter, its data and its state.
+    """
+
+    def __init__(self, optimizer: Optimizer, index: int) -> None:
+        self._optimizer, self._index = optimizer, index
+        self._group = optimizer.param_groups[index]
+        self._names = tuple(optimizer._slot_names(self._group))
+        self._all, self._params = optimizer._slots, list(self._group["params"])
+        self._slots = [optimizer._slots[parameter] for parameter in self._params]
+        self._segments = list(
+            {id(p.segment): p.segment for p in self._params if p.segment is not None}.values()
+        )
+        self.arrays: dict[Parameter, list[Any]] = {
+            parameter: [
+                parameter.data,
+                *(name and slots.arrays[name] for name in self._names),
+            ]
+            for parameter, slots in zip(self._params, self._slots, strict=True)
+        }
+
+    def settings(self) -> tuple[Any, ...] | None:
+        """The settings of the next update; None where the optimiser has changed since, or its
+        parameters have seen different numbers of updates.
+
+        Raises:
+            ValueError: a hyper-parameter has become senseless.
+        """
+        optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
+        if (
+            optimizer._slots is not self._all
+            or len(optimizer.param_groups) <= self._index
+            or optimizer.param_groups[self._index] is not group
+            or group["params"] != self._params
+            or tuple(optimizer._slot_names(group)) != self._names
+            or any(slots.steps != steps for slots in self._slots)
+        ):
+            return None
+        optimizer._check(group)
+        return (optimizer._rule, *optimizer._settings(group, steps + 1))
+
+    def updated(self) -> None:
+        """Say that every parameter has been updated."""
+        for slots in self._slots:
+            slots.steps += 1
+        for segment in self._segments:
+            segment.updates += 1
+
+
 class Optimizer:
-    """Base of all optimisers. A subclass names its state and updates one span of parameters.
+    """Base of all optimisers. A subclass names its rule, its state and the rule's settings.
 
     Args:
         parameters: `model.parameters()`, or a list of groups: dictionaries with "params" and
@@ -116,12 +168,17 @@ class Optimizer:
             if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise ValueError(f"{name} must be a number, 0 or more and finite, got {value!r}")
 
-    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
-        """The names of the state arrays that parameters of this group need."""
+    # The kernel f"{_rule}_update" takes parameters, gradients, the state in the order of
+    # `_slot_names`, and the settings.
+    _rule: str
+
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
+        """The names of the state arrays of parameters of this group; None where the group does
+        without one."""
         raise NotImplementedError
 
-    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
-        """Update one span in place."""
+    def _settings(self, group: Mapping[str, Any], steps: int) -> tuple[Any, ...]:
+        """The settings of the rule for the update number `steps`, from 1."""
         raise NotImplementedError
 
     def _parameters(self) -> Iterator[Parameter]:
@@ -155,17 +212,30 @@ class Optimizer:
             self._check(group)
         self._lay_out()
         self._clip()
+        update = getattr(kernels(), f"{self._rule}_update")
         for group in self.param_groups:
             for span in self._spans(group):
                 span.segment.updates += 1
-                self._update(span, group)
+                update(span.data, span.gradient, *span.state, *self._settings(group, span.steps))
+
+    def fused_groups(self) -> list[FusedGroup] | None:
+        """What an executor needs to update parameters while it computes their gradients; None
+        where the gradients must be known as a whole first."""
+        if (
+            self.clip_norm is not None
+            or self.clip_value is not None
+            or type(self).step is not Optimizer.step
+        ):
+            return None
+        self._lay_out()
+        return [FusedGroup(self, index) for index in range(len(self.param_groups))]
 
     def _lay_out(self) -> None:
         """Give each parameter's state a place of the same layout as the parameter's own."""
         flatten(self._parameters())
         moved = False
         for group in self.param_groups:
-            names = self._slot_names(group)
+            names = [name for name in self._slot_names(group) if name is not None]
             for parameter in group["params"]:
                 slots = self._slots.setdefault(parameter, _Slots({}))
                 if (
@@ -215,7 +285,7 @@ class Optimizer:
             else:
                 pending.append((segment, begin, end, steps))
         for segment, begin, end, steps in pending:
-            state = {name: self._buffers[id(segment), name][begin:end] for name in names}
+            state = [name and self._buffers[id(segment), name][begin:end] for name in names]
             yield Span(segment, segment.data[begin:end], segment.gradients[begin:end], state, steps)
 
     def _clip(self) -> None:

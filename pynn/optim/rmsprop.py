@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Span
+from pynn.optim.optimizer import Optimizer, Parameters
 
 
 class RMSprop(Optimizer):
@@ -46,6 +45,8 @@ class RMSprop(Optimizer):
         }
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
+    _rule = "rmsprop"
+
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
         for name in ("alpha", "momentum"):
@@ -54,11 +55,10 @@ class RMSprop(Optimizer):
         if not group["eps"] >= 0:
             raise ValueError(f"eps must be 0 or more, got {group['eps']}")
 
-    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
-        return ("square", "velocity") if group["momentum"] else ("square",)
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
+        return ("square", "velocity" if group["momentum"] else None)
 
-    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
-        kernels().rmsprop_update(
-            span.data, span.gradient, span.state["square"], span.state.get("velocity"), group["lr"],
-            group["alpha"], group["eps"], group["momentum"], group["weight_decay"],
+    def _settings(self, group: Mapping[str, Any], steps: int) -> tuple[Any, ...]:
+        return (
+            group["lr"], group["alpha"], group["eps"], group["momentum"], group["weight_decay"]
         )  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pynn.backends import kernels
-from pynn.optim.optimizer import Optimizer, Parameters, Span
+from pynn.optim.optimizer import Optimizer, Parameters
 
 
 class SGD(Optimizer):
@@ -50,6 +49,8 @@ class SGD(Optimizer):
         }
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
+    _rule = "sgd"
+
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
         if not 0 <= group["momentum"] <= 1:
@@ -61,11 +62,11 @@ class SGD(Optimizer):
         if group["nesterov"] and not group["momentum"]:
             raise ValueError("nesterov needs a momentum above 0")
 
-    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str]:
-        return ("velocity",) if group["momentum"] else ()
+    def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
+        return ("velocity" if group["momentum"] else None,)
 
-    def _update(self, span: Span, group: Mapping[str, Any]) -> None:
-        kernels().sgd_update(
-            span.data, span.gradient, span.state.get("velocity"), group["lr"], group["momentum"],
-            group["nesterov"], group["momentum_form"] == "average", group["weight_decay"],
+    def _settings(self, group: Mapping[str, Any], steps: int) -> tuple[Any, ...]:
+        return (
+            group["lr"], group["momentum"], group["nesterov"], group["momentum_form"] == "average",
+            group["weight_decay"],
         )  # fmt: skip

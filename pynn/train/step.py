@@ -3,18 +3,80 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pynn import executors
+from pynn.backends import get_backend
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.graph import Array, Stored, plain_array
+from pynn.executors.plan import FusedPass, plan_for
+from pynn.graph import Array, Graph, Shape, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
-from pynn.nn.parameter import Parameter
-from pynn.optim.optimizer import Optimizer
+from pynn.nn.parameter import Parameter, latest_change
+from pynn.optim.optimizer import FusedGroup, Optimizer
+from pynn.random import get_seed
+
+# How many shapes of batches a step keeps ready: the usual one, and the last, smaller one.
+_KEPT = 4
+
+
+def trained_by(optimizer: Optimizer) -> Callable[[Stored], bool]:
+    """Whether an optimiser trains a variable of a graph."""
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return lambda variable: (
+        isinstance(variable, Parameter) and variable.requires_grad and id(variable) in trained
+    )
+
+
+def _check_trained(graph: Graph, wanted: Callable[[Stored], bool]) -> None:
+    if not any(wanted(variable) for variable in graph.variables.values()):
+        raise ValueError(
+            "the optimiser holds no parameter of this model that requires a gradient: nothing "
+            "would be trained"
+        )
+
+
+class FusedStep:
+    """A step on one batch shape in which each parameter is updated as soon as its gradient is
+    known."""
+
+    def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
+        self.graph, self.run, self.groups = graph, run, groups
+
+    @staticmethod
+    def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
+        """None where updates cannot be part of the backward pass."""
+        wanted = trained_by(optimizer)
+        _check_trained(graph, wanted)
+        plan = plan_for(graph, graph.gradient_paths(wanted, False))
+        groups = optimizer.fused_groups()
+        if plan is None or groups is None or len(graph.inputs) != 1:
+            return None
+        arrays: dict[Stored, tuple[int, list[Any]]] = {}
+        for number, group in enumerate(groups):
+            for parameter, memory in group.arrays.items():
+                arrays[parameter] = number, memory
+        run = plan.fused_pass(arrays)
+        return None if run is None else FusedStep(graph, run, groups)
+
+    def settings(self) -> list[tuple[Any, ...]] | None:
+        """The settings of each group's next update; None where the optimiser has changed."""
+        settings = []
+        for group in self.groups:
+            values = group.settings()
+            if values is None:
+                return None
+            settings.append(values)
+        return settings
+
+    def updated(self) -> None:
+        """Say that the update is done."""
+        for group in self.groups:
+            group.updated()
 
 
 class CompiledStep:
@@ -49,6 +111,8 @@ class CompiledStep:
         self.output: Array = np.empty(0)
         self.last_finite_loss: float | None = None
         self.accumulated = 0
+        self._fused: dict[Shape, FusedStep | None] = {}
+        self._change, self._dtype = -1, np.dtype(np.float32)  # of the model, when last looked at
 
     def __call__(self, x: ArrayLike, y: Any) -> float:
         """Train on one batch.
@@ -65,37 +129,65 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
-        array = self.model.as_input(x)
+        array: Array = x if self._takes(x) else self.model.as_input(x)  # type: ignore[assignment]
         target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         self.model._run_tape = None
-        trained = {
-            id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
-        }
+        fused = self._fused_step(array.shape)
+        settings = None if fused is None else fused.settings()
+        if fused is None or settings is None:
+            value = self._plain(array, target)
+        else:
+            output = fused.run.forward(array, get_seed(), self.model._run_steps)
+            value, gradient = self._loss_of(output, target)
+            fused.run.backward(gradient, settings)
+            self.optimizer.zero_grad()
+            fused.updated()
+            self.output = output
+        self.model._run_steps += 1
+        self.steps += 1
+        self.last_finite_loss = value
+        return value
 
-        def wanted(variable: Stored) -> bool:
-            return (
-                isinstance(variable, Parameter)
-                and variable.requires_grad
-                and id(variable) in trained
-            )
+    def _takes(self, x: Any) -> bool:
+        """Whether x can be used as it is."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype == self._dtype
+            and latest_change() == self._change
+            and x.flags.c_contiguous
+            and x.dtype.isnative
+        )
 
-        graph, tape = self.model._run_forward([array], wanted, input_gradient=False)
-        if not any(wanted(variable) for variable in graph.variables.values()):
-            raise ValueError(
-                "the optimiser holds no parameter of this model that requires a gradient: nothing "
-                "would be trained"
-            )
-        output = tape.output.view()
-        output.flags.writeable = False  # backward may read it: no loss computes in its place
-        value, gradient = self.loss.value_and_gradient(output, target)
+    def _fused_step(self, shape: Shape) -> FusedStep | None:
+        """The step for this input shape whose updates are part of the backward pass; None where the
+        gradients must be known first."""
+        if self.accumulate > 1 or self.keep_gradients or get_backend() != "native":
+            return None
+        if self._change != latest_change():
+            self._dtype = self.model.dtype
+        elif shape in self._fused:
+            return self._fused[shape]
+        graph = self.model.trace(shape).graph
+        self._change = latest_change()
+        known = self._fused.get(shape)
+        if known is None or known.graph is not graph or known.settings() is None:
+            while len(self._fused) >= _KEPT:
+                self._fused.pop(next(iter(self._fused)))
+            self._fused[shape] = FusedStep.make(graph, self.optimizer)
+        return self._fused[shape]
+
+    def _loss_of(self, output: Array, target: Array) -> tuple[float, Array]:
+        """The loss, which is finite, and its gradient."""
+        view = output.view()
+        view.flags.writeable = False  # backward may read it: no loss computes in its place
+        value, gradient = self.loss.value_and_gradient(view, target)
         if np.shape(gradient) != output.shape:
             raise ShapeError(
                 f"the loss gave a gradient of shape {np.shape(gradient)}, expected {output.shape}"
             )
-        gradient = np.ascontiguousarray(gradient, dtype=graph.dtype)
         if not math.isfinite(value):
             last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(
@@ -103,14 +195,20 @@ class CompiledStep:
                 f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this "
                 "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
+        return value, np.ascontiguousarray(gradient, dtype=output.dtype)
+
+    def _plain(self, array: Array, target: Array) -> float:
+        """One batch with all gradients before the first update."""
+        wanted = trained_by(self.optimizer)
+        graph, tape = self.model._run_forward([array], wanted, input_gradient=False)
+        _check_trained(graph, wanted)
+        value, gradient = self._loss_of(tape.output, target)
         if self.accumulated == 0:
             self.optimizer.zero_grad()
         executors.backward(graph, tape, gradient, add=True)
         self._update()
         executors.commit(graph, tape)
-        self.model._run_steps += 1
-        self.steps += 1
-        self.output, self.last_finite_loss = tape.output, value
+        self.output = tape.output
         return value
 
     def _update(self) -> None:
