@@ -42,8 +42,7 @@ void sgd_update(py::handle p_object, py::handle g_object, py::handle velocity_ob
   auto velocity = optional_state("velocity", velocity_object, g);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const SgdSettings<T> settings =
-        sgd_settings<T>(lr, momentum, nesterov, averaged, weight_decay);
+    const SgdSettings<T> settings = sgd_settings<T>(lr, momentum, nesterov, averaged, weight_decay);
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
@@ -83,8 +82,7 @@ void rmsprop_update(py::handle p_object, py::handle g_object, py::handle square_
   auto velocity = optional_state("velocity", velocity_object, g);
   by_dtype(g, [&](auto zero) {
     using T = decltype(zero);
-    const RmspropSettings<T> settings =
-        rmsprop_settings<T>(lr, alpha, eps, momentum, weight_decay);
+    const RmspropSettings<T> settings = rmsprop_settings<T>(lr, alpha, eps, momentum, weight_decay);
     const T* g_data = data<T>(g);
     T *p_data = mutable_data<T>(p), *square_data = mutable_data<T>(square),
       *velocity_data = optional_data<T>(velocity);

@@ -83,7 +83,8 @@ class AnyPass {
   virtual void set_input(int value, const py::array& array) = 0;
   virtual void set_gradient(int value, py::array array, bool accumulate) = 0;
   virtual void set_update(int value, std::size_t group, const py::list& arrays) = 0;
-  virtual void set_settings(std::size_t group, const std::string& rule, const py::args& settings) = 0;
+  virtual void set_settings(std::size_t group, const std::string& rule,
+                            const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
   virtual py::array read(int value) = 0;
@@ -205,7 +206,7 @@ class TypedPass final : public AnyPass {
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;  // of each group of parameters
-  std::vector<py::object> data_held_, gradients_held_;  // what the pass points into
+  std::vector<py::object> data_held_, gradients_held_;        // what the pass points into
 };
 
 template <typename T>

@@ -85,11 +85,50 @@ struct CodeVectors {
   typedef std::uint8_t narrow __attribute__((vector_size(kLanes<T>)));
 };
 
+// Windows inside the image, of a known size.
+template <typename T, int KH, int KW>
+PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, std::uint8_t* codes) {
+  using Wide = typename CodeVectors<T>::wide;
+  for (int part = 0; part < kBlockLanes; part += kLanes<T>) {
+    Vector<T> best = load(window + part);
+    Wide code = {};
+#pragma GCC unroll 3
+    for (int kh = 0; kh < KH; ++kh)
+#pragma GCC unroll 3
+      for (int kw = 0; kw < KW; ++kw) {
+        if (kh + kw == 0) continue;
+        const Vector<T> value = load(window + kh * x_row + kw * kBlockLanes + part);
+        const Wide wins = ~(Wide)(value <= best) & (Wide)(best == best);
+        best = wins ? value : best;
+        code = wins ? Wide{} + static_cast<Codes<T>>(kh * KW + kw) : code;
+      }
+    store<T>(y + part, best);
+    if (codes) {
+      const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
+      __builtin_memcpy(codes + part, &narrow, sizeof narrow);
+    }
+  }
+}
+
+template <typename T, int KH, int KW>
+void forward_tiles(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
+                   std::uint8_t* codes) {
+  for (std::int64_t oh = 0; oh < w.OH; ++oh)
+    for (std::int64_t ow = 0; ow < w.OW; ++ow)
+      forward_window<T, KH, KW>(x + oh * w.stride_h * x_row + ow * w.stride_w * kBlockLanes, x_row,
+                                y + oh * y_row + ow * kBlockLanes,
+                                codes ? codes + (oh * w.OW + ow) * kBlockLanes : nullptr);
+}
+
 template <typename T>
 void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
                    std::uint8_t* codes) {
   constexpr int lanes = kLanes<T>;
   using Wide = typename CodeVectors<T>::wide;
+  const bool inside = w.top == 0 && w.left == 0 && (w.OH - 1) * w.stride_h + w.KH <= w.H &&
+                      (w.OW - 1) * w.stride_w + w.KW <= w.W;
+  if (inside && w.KH == 2 && w.KW == 2) return forward_tiles<T, 2, 2>(w, x, x_row, y, y_row, codes);
+  if (inside && w.KH == 3 && w.KW == 3) return forward_tiles<T, 3, 3>(w, x, x_row, y, y_row, codes);
   for (std::int64_t oh = 0; oh < w.OH; ++oh) {
     const std::int64_t h = oh * w.stride_h - w.top;
     const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;
@@ -118,10 +157,49 @@ void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::i
   }
 }
 
-template <typename T>
-void backward_block(const Window& w, const T* dy, const std::uint8_t* codes, T* dx) {
+// Windows that lie side by side: each pixel is written once.
+template <typename T, int KH, int KW>
+void backward_tiles(const Window& w, const T* dy, const std::uint8_t* codes, T* dx) {
   constexpr int lanes = kLanes<T>;
   using Wide = typename CodeVectors<T>::wide;
+  const std::int64_t rest = w.W - w.OW * KW;
+  for (std::int64_t oh = 0; oh < w.OH; ++oh) {
+    T* const rows = dx + oh * KH * w.W * kBlockLanes;
+    for (std::int64_t i = 0; i < w.OW * kBlockLanes; i += lanes) {
+      const std::int64_t at = oh * w.OW * kBlockLanes + i;
+      const Vector<T> gradient = load(dy + at);
+      typename CodeVectors<T>::narrow narrow;
+      __builtin_memcpy(&narrow, codes + at, sizeof narrow);
+      const Wide code = __builtin_convertvector(narrow, Wide);
+      T* const window = rows + i / kBlockLanes * KW * kBlockLanes + i % kBlockLanes;
+#pragma GCC unroll 3
+      for (int kh = 0; kh < KH; ++kh)
+#pragma GCC unroll 3
+        for (int kw = 0; kw < KW; ++kw) {
+          const Wide here = code == Wide{} + static_cast<Codes<T>>(kh * KW + kw);
+          store<T>(window + (kh * w.W + kw) * kBlockLanes, here ? gradient : Vector<T>{});
+        }
+    }
+    for (int kh = 0; kh < KH && rest > 0; ++kh)
+      for (std::int64_t i = 0; i < rest * kBlockLanes; ++i)
+        rows[(kh * w.W + w.OW * KW) * kBlockLanes + i] = T(0);
+  }
+  for (std::int64_t i = w.OH * KH * w.W * kBlockLanes; i < w.H * w.W * kBlockLanes; ++i)
+    dx[i] = T(0);
+}
+
+template <typename T>
+void backward_block(const Window& w, const T* dy, const std::uint8_t* codes, bool add, T* dx) {
+  constexpr int lanes = kLanes<T>;
+  using Wide = typename CodeVectors<T>::wide;
+  if (!add) {
+    const bool inside = w.top == 0 && w.left == 0 && w.OH * w.KH <= w.H && w.OW * w.KW <= w.W;
+    if (inside && w.KH == 2 && w.KW == 2 && w.stride_h == 2 && w.stride_w == 2)
+      return backward_tiles<T, 2, 2>(w, dy, codes, dx);
+    if (inside && w.KH == 3 && w.KW == 3 && w.stride_h == 3 && w.stride_w == 3)
+      return backward_tiles<T, 3, 3>(w, dy, codes, dx);
+    for (std::int64_t i = 0; i < w.H * w.W * kBlockLanes; ++i) dx[i] = T(0);
+  }
   for (std::int64_t oh = 0; oh < w.OH; ++oh) {
     const std::int64_t h = oh * w.stride_h - w.top;
     const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;

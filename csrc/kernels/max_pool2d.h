@@ -22,8 +22,9 @@ struct MaxPool2dKernels {
   // be null.
   void (*forward_block)(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
                         std::uint8_t* codes);
-  // dx (H, W, 16) += dy (OH, OW, 16) at the pixels that the codes say.
-  void (*backward_block)(const Window& w, const T* dy, const std::uint8_t* codes, T* dx);
+  // dx (H, W, 16) = dy (OH, OW, 16) at the pixels that the codes say, and 0 elsewhere, or is
+  // increased by it.
+  void (*backward_block)(const Window& w, const T* dy, const std::uint8_t* codes, bool add, T* dx);
 };
 
 }  // namespace pynn

@@ -19,25 +19,21 @@ class AddStage final : public Stage<T> {
         dy_data_(builder.value(node.y).gradient),
         targets_{{builder.value(node.a).gradient, da}, {builder.value(node.b).gradient, db}} {}
 
-  void forward(const Run<T>& run) const override {
+  void forward(const Run<T>& run, BlockRange blocks) const override {
     const T *const a = run.at(a_data_), *const b = run.at(b_data_);
     T* const y = run.at(y_data_);
-    parallel_rows<3>({&a_, &b_, &y_}, 2, [&](std::int64_t count, const auto& at) {
+    parallel_rows<3>({&a_, &b_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
       const T *const left = a + at[0], *const right = b + at[1];
       T* const to = y + at[2];
       for (std::int64_t i = 0; i < count; ++i) to[i] = left[i] + right[i];
     });
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     const T* const dy = run.at(dy_data_);
     for (const auto& [buffer, mode] : targets_) {
       if (mode == GradientMode::none) continue;
-      T* const to = run.at(buffer);
-      const bool add = mode == GradientMode::add;
-      for_each_piece(gradient_.size(), 2, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) to[i] = add ? to[i] + dy[i] : dy[i];
-      });
+      pass_gradient(gradient_, blocks, dy, mode == GradientMode::add, run.at(buffer));
     }
   }
 

@@ -22,14 +22,15 @@ class BiasStage final : public Stage<T> {
         db_(builder.value(node.b).needed),
         db_again_(db_again) {}
 
-  void forward(const Run<T>& run) const override {
+  void forward(const Run<T>& run, BlockRange blocks) const override {
     const T* const x = run.at(x_data_);
     const T* const b = run.stored[static_cast<std::size_t>(node_.b)];
     T* const y = run.at(y_data_);
     const std::int64_t rows = x_.channels * x_.height;  // of images
     parallel_for(
         x_.blocks() * rows, x_.width * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t row = begin; row < end; ++row) {
+          for (std::int64_t row = blocks.begin * rows + begin; row < blocks.begin * rows + end;
+               ++row) {
             const std::int64_t plane = row / x_.height, h = row % x_.height;
             isa_table<T>().bias.forward_block(x_.width, x + plane * x_.plane() + x_.at(h, 0),
                                               b + row % rows * x_.width,
@@ -38,31 +39,29 @@ class BiasStage final : public Stage<T> {
         });
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
+    if (dx_mode_ != GradientMode::none && dx_data_ != dy_data_)
+      pass_gradient(gradient_, blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
+                    run.at(dx_data_));
+  }
+
+  void finish_backward(const Run<T>& run) const override {
+    if (!db_) return;
     const T* const dy = run.at(dy_data_);
     const std::int64_t features = gradient_.features();
-    if (db_) {
-      const ParameterGradient<T> db(run, node_.b, db_again_);
-      const auto& kernels = isa_table<T>().dot_product;
-      parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
-                   [&](std::int64_t begin, std::int64_t end) {
-                     T* const part =
-                         db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
-                     for (std::int64_t f = begin; f < end; ++f) {
-                       alignas(64) T sums[kBlockLanes] = {};
-                       for (std::int64_t block = 0; block < gradient_.blocks(); ++block)
-                         kernels.sum_columns(1, dy + (block * features + f) * kBlockLanes, sums);
-                       kernels.sum_lanes(1, sums, db.add(), part + f - begin);
-                     }
-                     db.done(begin, end - begin, part);
-                   });
-    }
-    if (dx_mode_ == GradientMode::none) return;
-    T* const dx = run.at(dx_data_);
-    for_each_piece(gradient_.size(), 2, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        dx[i] = dx_mode_ == GradientMode::add ? dx[i] + dy[i] : dy[i];
-    });
+    const ParameterGradient<T> db(run, node_.b, db_again_);
+    const auto& kernels = isa_table<T>().dot_product;
+    parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   T* const part = db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
+                   for (std::int64_t f = begin; f < end; ++f) {
+                     alignas(64) T sums[kBlockLanes] = {};
+                     for (std::int64_t block = 0; block < gradient_.blocks(); ++block)
+                       kernels.sum_columns(1, dy + (block * features + f) * kBlockLanes, sums);
+                     kernels.sum_lanes(1, sums, db.add(), part + f - begin);
+                   }
+                   db.done(begin, end - begin, part);
+                 });
   }
 
   StageReport report() const override { return {"bias", 0, 0}; }

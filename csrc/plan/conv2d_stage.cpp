@@ -238,20 +238,20 @@ class Conv2dStage final : public Stage<T> {
     }
   }
 
-  void forward(const Run<T>& run) const override {
+  void forward(const Run<T>& run, BlockRange blocks) const override {
     OuterProduct<T> product{};
     product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
     product.relu = node_.relu;
     const std::int64_t channels = shape_.C / shape_.groups;
-    sweep(forward_, product, weights(run), shape_.O / shape_.groups * forward_.a_row,
+    sweep(blocks, forward_, product, weights(run), shape_.O / shape_.groups * forward_.a_row,
           run.at(x_data_), x_, channels * x_.plane(), run.at(y_data_), y_);
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = run.at(dy_data_);
     if (node_.relu) {
       const T* const y = run.at(y_data_);
-      parallel_rows<2>({&dy_, &y_}, 2, [&](std::int64_t count, const auto& at) {
+      parallel_rows<2>({&dy_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
       });
     }
@@ -259,11 +259,14 @@ class Conv2dStage final : public Stage<T> {
       OuterProduct<T> product{};
       product.accumulate = dx_mode_ == GradientMode::add;
       const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
-      sweep(backward_, product, weights(run),
+      sweep(blocks, backward_, product, weights(run),
             outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
             outputs * dy_.plane(), run.at(dx_data_), dx_);
     }
-    if (dw_ || db_) weight_gradients(run, dy);  // last: it may update the weights
+  }
+
+  void finish_backward(const Run<T>& run) const override {
+    if (dw_ || db_) weight_gradients(run, run.at(dy_data_));
   }
 
   StageReport report() const override {
@@ -286,16 +289,16 @@ class Conv2dStage final : public Stage<T> {
   }
 
   // One product for each block of samples, group and strip.
-  void sweep(const Sweep& sweep, const OuterProduct<T>& start, const T* a, std::int64_t a_group,
-             const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
+  void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start, const T* a,
+             std::int64_t a_group, const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
              const Layout& c_layout) const {
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
-    const std::int64_t units = c_layout.blocks() * shape_.groups * strips;
+    const std::int64_t units = blocks.count() * shape_.groups * strips;
     parallel_for(
         units, sweep.flops / std::max<std::int64_t>(strips, 1),
         [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t unit = begin; unit < end; ++unit) {
-            const std::int64_t block = unit / strips / shape_.groups;
+            const std::int64_t block = blocks.begin + unit / strips / shape_.groups;
             const std::int64_t group = unit / strips % shape_.groups;
             OuterProduct<T> product = start;
             product.rows = sweep.rows;

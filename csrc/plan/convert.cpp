@@ -76,11 +76,12 @@ void from_blocks(const Layout& layout, const T* blocks, T* rows) {
 }
 
 template <typename T>
-void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to) {
+void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to,
+                 BlockRange blocks) {
   const Layout& images = from_layout.has_halo() ? from_layout : to_layout;
   const Runs runs(images);
   const auto dense = [&](std::int64_t run) { return run * runs.length * kBlockLanes; };
-  for (std::int64_t block = 0; block < images.blocks(); ++block)
+  for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
     for (std::int64_t run = 0; run < runs.per_block; ++run) {
       const T* const source = from + block * from_layout.block() +
                               (from_layout.has_halo() ? runs.offset(run) : dense(run));
@@ -104,11 +105,11 @@ void clear_halo(const Layout& layout, T* blocks) {
   }
 }
 
-#define PYNN_INSTANTIATE(T)                                              \
-  template void to_blocks(const Layout&, const T*, T*);                  \
-  template void from_blocks(const Layout&, const T*, T*);                \
-  template void from_blocks(const Layout&, const T*, T*, std::int64_t);  \
-  template void copy_blocks(const Layout&, const T*, const Layout&, T*); \
+#define PYNN_INSTANTIATE(T)                                                          \
+  template void to_blocks(const Layout&, const T*, T*);                              \
+  template void from_blocks(const Layout&, const T*, T*);                            \
+  template void from_blocks(const Layout&, const T*, T*, std::int64_t);              \
+  template void copy_blocks(const Layout&, const T*, const Layout&, T*, BlockRange); \
   template void clear_halo(const Layout&, T*);
 PYNN_INSTANTIATE(float)
 PYNN_INSTANTIATE(double)

@@ -15,7 +15,8 @@ template <typename T>
 void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch);
 // Between two layouts of the same features in the same order, one of which has a halo.
 template <typename T>
-void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to);
+void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to,
+                 BlockRange blocks);
 template <typename T>
 void clear_halo(const Layout& layout, T* blocks);
 

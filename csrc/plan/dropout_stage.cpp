@@ -23,13 +23,13 @@ class DropoutStage final : public Stage<T> {
         dy_data_(builder.value(node.y).gradient),
         dx_mode_(dx) {}
 
-  void forward(const Run<T>& run) const override {
-    apply(run, x_, run.at(x_data_), y_, run.at(y_data_), false);
+  void forward(const Run<T>& run, BlockRange blocks) const override {
+    apply(run, blocks, x_, run.at(x_data_), y_, run.at(y_data_), false);
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ != GradientMode::none)
-      apply(run, gradient_, run.at(dy_data_), gradient_, run.at(dx_data_),
+      apply(run, blocks, gradient_, run.at(dy_data_), gradient_, run.at(dx_data_),
             dx_mode_ == GradientMode::add);
   }
 
@@ -37,8 +37,8 @@ class DropoutStage final : public Stage<T> {
 
  private:
   // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy.
-  void apply(const Run<T>& run, const Layout& from_layout, const T* from, const Layout& to_layout,
-             T* to, bool add) const {
+  void apply(const Run<T>& run, BlockRange blocks, const Layout& from_layout, const T* from,
+             const Layout& to_layout, T* to, bool add) const {
     constexpr std::int64_t kPiece = 256;  // features; a multiple of 4
     const std::int64_t pieces = (x_.features() + kPiece - 1) / kPiece;
     const PhiloxStream stream{run.seed, run.step, node_.ordinal};
@@ -51,10 +51,11 @@ class DropoutStage final : public Stage<T> {
              layout.at(pixel / layout.width, pixel % layout.width);
     };
     parallel_for(
-        x_.blocks() * pieces, kPiece * kBlockLanes * 8, [&](std::int64_t begin, std::int64_t end) {
+        blocks.count() * pieces, kPiece * kBlockLanes * 8,
+        [&](std::int64_t begin, std::int64_t end) {
           alignas(64) T x[kPiece * kBlockLanes], y[kPiece * kBlockLanes];
           for (std::int64_t unit = begin; unit < end; ++unit) {
-            const std::int64_t block = unit / pieces, first = unit % pieces * kPiece;
+            const std::int64_t block = blocks.begin + unit / pieces, first = unit % pieces * kPiece;
             const std::int64_t count = std::min(kPiece, x_.features() - first);
             const T* const source = from + block * from_layout.block();
             T* const target = to + block * to_layout.block();

@@ -57,7 +57,9 @@ class LinearStage final : public Stage<T> {
     }
   }
 
-  void forward(const Run<T>& run) const override {
+  bool local() const override { return false; }
+
+  void forward(const Run<T>& run, BlockRange) const override {
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = blocks_;
@@ -76,12 +78,12 @@ class LinearStage final : public Stage<T> {
     parallel_product(product);
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = run.at(dy_data_);
     if (node_.relu) {
       const T* const y = run.at(y_data_);
-      for_each_piece(dy_layout_.size(), 1, [&](std::int64_t begin, std::int64_t end) {
-        isa_table<T>().relu.backward(end - begin, dy + begin, y + begin, dy + begin);
+      parallel_rows<1>({&dy_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
+        isa_table<T>().relu.backward(count, dy + at[0], y + at[0], dy + at[0]);
       });
     }
     if (dx_mode_ != GradientMode::none) input_gradients(run, dy);
@@ -153,7 +155,8 @@ class LinearStage final : public Stage<T> {
   void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
     constexpr std::int64_t kTasks = 16, kTileBytes = 64 * 1024;
     const auto& kernels = isa_table<T>().outer_product;
-    const std::int64_t rows = std::max<std::int64_t>((outputs_ + kernels.rows - 1) / kernels.rows, 1);
+    const std::int64_t rows =
+        std::max<std::int64_t>((outputs_ + kernels.rows - 1) / kernels.rows, 1);
     const std::int64_t tile_bytes =
         kernels.rows * pitch_ * static_cast<std::int64_t>(sizeof(T)) + 1;
     const std::int64_t panels =

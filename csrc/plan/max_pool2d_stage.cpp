@@ -21,37 +21,34 @@ class MaxPool2dStage final : public Stage<T> {
         dy_data_(builder.value(node.y).gradient),
         dx_mode_(dx) {
     if (dx != GradientMode::none)
-      codes_ = builder.arena.add(dy_.size(), builder.node, builder.backward_time());
+      codes_ = builder.arena.add(dy_.size(), builder.segment, builder.backward_time());
   }
 
-  void forward(const Run<T>& run) const override {
+  void forward(const Run<T>& run, BlockRange blocks) const override {
     const T* const x = run.at(x_data_);
     T* const y = run.at(y_data_);
     auto* const codes =
         codes_ < 0 ? nullptr
                    : reinterpret_cast<std::uint8_t*>(run.memory + run.arena->offset(codes_));
-    parallel_for(y_.blocks() * y_.channels, work(), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t plane = begin; plane < end; ++plane)
-        isa_table<T>().max_pool2d.forward_block(node_.window, x + plane * x_.plane() + x_.at(0, 0),
-                                                x_.row(), y + plane * y_.plane() + y_.at(0, 0),
-                                                y_.row(),
-                                                codes ? codes + plane * dy_.plane() : nullptr);
+    parallel_planes(blocks, [&](std::int64_t plane) {
+      isa_table<T>().max_pool2d.forward_block(node_.window, x + plane * x_.plane() + x_.at(0, 0),
+                                              x_.row(), y + plane * y_.plane() + y_.at(0, 0),
+                                              y_.row(),
+                                              codes ? codes + plane * dy_.plane() : nullptr);
     });
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none) return;
     const T* const dy = run.at(dy_data_);
     T* const dx = run.at(dx_data_);
     const auto* const codes =
         reinterpret_cast<const std::uint8_t*>(run.memory + run.arena->offset(codes_));
-    parallel_for(y_.blocks() * y_.channels, work(), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t plane = begin; plane < end; ++plane) {
-        T* const to = dx + plane * dx_.plane();
-        if (dx_mode_ == GradientMode::overwrite) std::fill(to, to + dx_.plane(), T(0));
-        isa_table<T>().max_pool2d.backward_block(node_.window, dy + plane * dy_.plane(),
-                                                 codes + plane * dy_.plane(), to);
-      }
+    const bool add = dx_mode_ == GradientMode::add;
+    parallel_planes(blocks, [&](std::int64_t plane) {
+      isa_table<T>().max_pool2d.backward_block(node_.window, dy + plane * dy_.plane(),
+                                               codes + plane * dy_.plane(), add,
+                                               dx + plane * dx_.plane());
     });
   }
 
@@ -60,7 +57,15 @@ class MaxPool2dStage final : public Stage<T> {
   }
 
  private:
-  std::int64_t work() const { return 2 * dy_.plane() * node_.window.KH * node_.window.KW; }
+  // Calls function(plane) for each image and channel of these blocks.
+  template <typename Function>
+  void parallel_planes(BlockRange blocks, const Function& function) const {
+    const std::int64_t work = 2 * dy_.plane() * node_.window.KH * node_.window.KW;
+    const std::int64_t first = blocks.begin * y_.channels;
+    parallel_for(blocks.count() * y_.channels, work, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t plane = first + begin; plane < first + end; ++plane) function(plane);
+    });
+  }
 
   const MaxPool2dNode node_;
   const Layout x_, y_, dx_, dy_;

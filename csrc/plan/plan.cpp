@@ -68,6 +68,7 @@ Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
   }
   for (const int input : graph_.inputs) values_[static_cast<std::size_t>(input)].input = true;
   fuse();
+  find_segments();
   lay_out();
   make_stages();
   arena_.place();
@@ -118,10 +119,31 @@ void Plan<T>::find_backward() {
   }
 }
 
+template <typename T>
+bool Plan<T>::foreign(std::size_t node) const {
+  return std::holds_alternative<ForeignNode>(graph_.nodes[node]);
+}
+
+template <typename T>
+bool Plan<T>::local(std::size_t node) const {
+  return !foreign(node) && !std::holds_alternative<LinearNode>(graph_.nodes[node]);
+}
+
+template <typename T>
+void Plan<T>::find_segments() {
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+    if (segments_.empty() || !segments_.back().local || !local(i))
+      segments_.push_back({i, i, local(i)});
+    segments_.back().end = i + 1;
+    segment_of_.push_back(static_cast<int>(segments_.size()) - 1);
+  }
+}
+
 // Halos, buffers and the times they are alive.
 template <typename T>
 void Plan<T>::lay_out() {
   const int nodes = static_cast<int>(graph_.nodes.size());
+  const int segments = static_cast<int>(segments_.size());
   for (const PlanNode& node : graph_.nodes)
     if (const auto* conv = std::get_if<Conv2dNode>(&node))
       add_halo(*conv, values_[static_cast<std::size_t>(conv->x)].layout);
@@ -131,7 +153,7 @@ void Plan<T>::lay_out() {
   };
   // A halo is cleared once: its memory is nobody else's.
   const auto add_data = [&](Value& value, int time) {
-    value.data = value.layout.has_halo() ? arena_.add(bytes(value.layout), -1, 2 * nodes)
+    value.data = value.layout.has_halo() ? arena_.add(bytes(value.layout), -1, 2 * segments)
                                          : arena_.add(bytes(value.layout), time, time);
   };
   for (const int input : graph_.inputs) add_data(values_[static_cast<std::size_t>(input)], -1);
@@ -140,24 +162,25 @@ void Plan<T>::lay_out() {
     const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
     const Ports p = ports(node);
     if (p.inputs.size() == 1 && p.inputs[0] < 0) continue;
+    const int time = segment_of_[static_cast<std::size_t>(i)];
     Value& y = values_[static_cast<std::size_t>(p.output)];
     for (const int input : p.inputs) {
       if (input < 0) continue;
       Value& x = values_[static_cast<std::size_t>(input)];
-      if (x.data >= 0) arena_.extend(x.data, i);
+      if (x.data >= 0) arena_.extend(x.data, time);
       if (has_backward_[static_cast<std::size_t>(i)] && x.needed) ++x.gradients_read;
     }
     const auto* const reshape = std::get_if<ReshapeNode>(&node);
     const Value* const x = reshape ? &values_[static_cast<std::size_t>(reshape->x)] : nullptr;
     if (x && !x->layout.has_halo() && !y.layout.has_halo()) {
       y.data = x->data;
-      arena_.extend(y.data, i);
+      arena_.extend(y.data, time);
     } else {
-      add_data(y, i);
+      add_data(y, time);
     }
   }
   Value& output = values_[static_cast<std::size_t>(graph_.output)];
-  if (output.data >= 0) arena_.extend(output.data, nodes);
+  if (output.data >= 0) arena_.extend(output.data, segments);
   if (!trains()) return;
   // Backward, the output's gradient is the first that is written.
   const auto add_gradient = [&](Value& value, int time) {
@@ -166,10 +189,10 @@ void Plan<T>::lay_out() {
     else
       arena_.extend(value.gradient, time);
   };
-  if (!output.stored) add_gradient(output, nodes);
+  if (!output.stored) add_gradient(output, segments);
   for (int i = nodes - 1; i >= 0; --i) {
     if (!has_backward_[static_cast<std::size_t>(i)]) continue;
-    const int time = 2 * nodes - 1 - i;
+    const int time = 2 * segments - 1 - segment_of_[static_cast<std::size_t>(i)];
     const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
     const Ports p = ports(node);
     Value& y = values_[static_cast<std::size_t>(p.output)];
@@ -181,7 +204,7 @@ void Plan<T>::lay_out() {
       if (std::holds_alternative<ReshapeNode>(node) && x.gradients_read == 1 && x.gradient < 0)
         x.gradient = y.gradient;
       add_gradient(x, time);
-      if (x.input) arena_.extend(x.gradient, 2 * nodes);
+      if (x.input) arena_.extend(x.gradient, 2 * segments);
     }
   }
 }
@@ -207,7 +230,8 @@ void Plan<T>::make_stages() {
   for (int i = nodes - 1; i >= 0; --i) {
     const auto index = static_cast<std::size_t>(i);
     const bool backward = has_backward_[index];
-    Builder<T> builder{values_, arena_, i, nodes, backward};
+    Builder<T> builder{values_, arena_, segment_of_[index], static_cast<int>(segments_.size()),
+                       backward};
     const auto mode = [&](int number) {
       return backward ? gradient_mode(number) : GradientMode::none;
     };
@@ -249,6 +273,10 @@ void Plan<T>::make_stages() {
             [&](const ReshapeNode& n) { return make_reshape_stage(builder, n, mode(n.x)); },
         },
         graph_.nodes[index]);
+    if (!stages_[index]) continue;
+    const Layout& y = values_[static_cast<std::size_t>(ports(graph_.nodes[index]).output)].layout;
+    segments_[static_cast<std::size_t>(segment_of_[index])].work +=
+        stages_[index]->report().flops / y.blocks() + 4 * y.block();
   }
 }
 
@@ -280,24 +308,54 @@ void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   write(run, number, rows);
 }
 
+// As many blocks as threads share evenly go through the whole segment one by one; of the others,
+// all threads do each stage together.
+template <typename T>
+template <typename Function>
+void Plan<T>::for_each_block(const Segment& segment, const Function& function) const {
+  const std::int64_t blocks = values_[static_cast<std::size_t>(graph_.inputs[0])].layout.blocks();
+  const std::int64_t shared = segment.local ? blocks / num_threads() * num_threads() : 0;
+  if (shared > 0)
+    parallel_for(shared, segment.work, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t block = begin; block < end; ++block) function({block, block + 1});
+    });
+  if (shared < blocks) function({shared, blocks});
+}
+
 template <typename T>
 int Plan<T>::forward(const Run<T>& run, int node) const {
-  const int nodes = static_cast<int>(graph_.nodes.size());
-  for (; node < nodes; ++node) {
-    const auto index = static_cast<std::size_t>(node);
-    if (std::holds_alternative<ForeignNode>(graph_.nodes[index])) return node;
-    if (stages_[index]) stages_[index]->forward(run);
+  const std::size_t nodes = graph_.nodes.size();
+  for (auto index = static_cast<std::size_t>(node); index < nodes;) {
+    if (foreign(index)) return static_cast<int>(index);
+    const Segment& segment = segments_[static_cast<std::size_t>(segment_of_[index])];
+    for_each_block(segment, [&](BlockRange blocks) {
+      for (std::size_t i = segment.begin; i < segment.end; ++i)
+        if (stages_[i]) stages_[i]->forward(run, blocks);
+    });
+    index = segment.end;
   }
-  return nodes;
+  return static_cast<int>(nodes);
 }
 
 template <typename T>
 int Plan<T>::backward(const Run<T>& run, int node) const {
-  for (; node >= 0; --node) {
+  while (node >= 0) {
     const auto index = static_cast<std::size_t>(node);
-    if (!has_backward_[index]) continue;
-    if (std::holds_alternative<ForeignNode>(graph_.nodes[index])) return node;
-    if (stages_[index]) stages_[index]->backward(run);
+    if (foreign(index) && has_backward_[index]) return node;
+    const Segment& segment = segments_[static_cast<std::size_t>(segment_of_[index])];
+    const auto in_reverse = [&](const auto& function) {
+      for (std::size_t i = segment.end; i-- > segment.begin;)
+        if (stages_[i] && has_backward_[i]) function(*stages_[i]);
+    };
+    if (std::any_of(has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.begin),
+                    has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.end),
+                    [](char has) { return has; })) {
+      for_each_block(segment, [&](BlockRange blocks) {
+        in_reverse([&](const Stage<T>& stage) { stage.backward(run, blocks); });
+      });
+      in_reverse([&](const Stage<T>& stage) { stage.finish_backward(run); });
+    }
+    node = static_cast<int>(segment.begin) - 1;
   }
   return -1;
 }

@@ -82,14 +82,29 @@ class Plan {
  private:
   void fuse();
   void find_backward();
+  void find_segments();
   void lay_out();
   void make_stages();
   GradientMode gradient_mode(int value);
+  bool local(std::size_t node) const;
+  bool foreign(std::size_t node) const;
+
+  // Neighbouring nodes whose stages take turns at each block of samples, so that what one writes is
+  // still in the cache when the next reads it; a node that is not local is a segment of its own.
+  struct Segment {
+    std::size_t begin, end;
+    bool local;
+    std::int64_t work = 0;  // of a block, in floating-point operations, roughly
+  };
+  template <typename Function>
+  void for_each_block(const Segment& segment, const Function& function) const;
 
   PlanGraph graph_;
   std::vector<Value> values_;
   Arena arena_;
   std::vector<std::unique_ptr<Stage<T>>> stages_;  // null: foreign, or fused into another
+  std::vector<Segment> segments_;
+  std::vector<int> segment_of_;  // of each node
   std::vector<char> has_backward_;
   std::vector<std::vector<char>> written_before_;  // of foreign nodes, for each input
   std::vector<char> written_;

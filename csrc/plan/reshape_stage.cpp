@@ -19,18 +19,14 @@ class ReshapeStage final : public Stage<T> {
         dy_data_(builder.value(node.y).gradient),
         dx_mode_(dx) {}
 
-  void forward(const Run<T>& run) const override {
-    if (x_data_ != y_data_) copy_blocks(x_, run.at(x_data_), y_, run.at(y_data_));
+  void forward(const Run<T>& run, BlockRange blocks) const override {
+    if (x_data_ != y_data_) copy_blocks(x_, run.at(x_data_), y_, run.at(y_data_), blocks);
   }
 
-  void backward(const Run<T>& run) const override {
+  void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none || dx_data_ == dy_data_) return;
-    const T* const dy = run.at(dy_data_);
-    T* const dx = run.at(dx_data_);
-    const bool add = dx_mode_ == GradientMode::add;
-    for_each_piece(without_halo(x_).size(), 2, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) dx[i] = add ? dx[i] + dy[i] : dy[i];
-    });
+    pass_gradient(without_halo(x_), blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
+                  run.at(dx_data_));
   }
 
   StageReport report() const override {

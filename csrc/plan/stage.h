@@ -37,10 +37,10 @@ template <typename T>
 struct Run {
   const Arena* arena = nullptr;
   char* memory = nullptr;
-  std::vector<const T*> rows;    // of inputs, by value: (N, features), as the caller holds them
-  std::vector<const T*> stored;  // by value
-  std::vector<T*> gradients;     // of parameters, by value
-  std::vector<char> accumulate;  // whether a parameter's gradient is added to what is there
+  std::vector<const T*> rows;      // of inputs, by value: (N, features), as the caller holds them
+  std::vector<const T*> stored;    // by value
+  std::vector<T*> gradients;       // of parameters, by value
+  std::vector<char> accumulate;    // whether a parameter's gradient is added to what is there
   std::vector<Update<T>> updates;  // of parameters, by value
   std::uint64_t seed = 0;
   std::uint32_t step = 0, first_sample = 0;
@@ -48,17 +48,17 @@ struct Run {
   T* at(int buffer) const { return reinterpret_cast<T*>(memory + arena->offset(buffer)); }
 };
 
-// What a stage may ask for while a plan is built. Times: node i runs forward at time i and backward
-// at time 2 nodes - 1 - i.
+// What a stage may ask for while a plan is built. Times: segment i (nodes whose stages take turns
+// at each block of samples) runs forward at time i and backward at time 2 segments - 1 - i.
 template <typename T>
 struct Builder {
   std::vector<Value>& values;
   Arena& arena;
-  int node = 0, nodes = 0;
+  int segment = 0, segments = 0;
   bool backward = false;  // whether this node has a backward pass
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
-  int backward_time() const { return 2 * nodes - 1 - node; }
+  int backward_time() const { return 2 * segments - 1 - segment; }
   // The data of a value are read in the backward pass of this node.
   void keep(int number) {
     if (backward && value(number).data >= 0) arena.extend(value(number).data, backward_time());
@@ -70,7 +70,8 @@ struct Builder {
   }
 };
 
-// Where a part of a parameter's gradient goes: to memory, or through scratch memory into the update.
+// Where a part of a parameter's gradient goes: to memory, or through scratch memory into the
+// update.
 template <typename T>
 class ParameterGradient {
  public:
@@ -93,6 +94,11 @@ class ParameterGradient {
   const bool add_;
 };
 
+struct BlockRange {
+  std::int64_t begin, end;
+  std::int64_t count() const { return end - begin; }
+};
+
 // How a gradient is to be written: the first stage that has one overwrites.
 enum class GradientMode { none, overwrite, add };
 
@@ -106,19 +112,14 @@ template <typename T>
 class Stage {
  public:
   virtual ~Stage() = default;
-  virtual void forward(const Run<T>& run) const = 0;
-  virtual void backward(const Run<T>& run) const = 0;
+  // Whether blocks of samples have nothing to do with each other, apart from finish_backward.
+  virtual bool local() const { return true; }
+  // Only these blocks; where the stage is not local, they are all.
+  virtual void forward(const Run<T>& run, BlockRange blocks) const = 0;
+  virtual void backward(const Run<T>& run, BlockRange blocks) const = 0;
+  // What remains when all blocks have been walked: gradients and updates of parameters.
+  virtual void finish_backward(const Run<T>&) const {}
   virtual StageReport report() const = 0;
 };
-
-// Units of about 4096 elements, which only the size decides.
-template <typename Function>
-void for_each_piece(std::int64_t size, std::int64_t work_per_element, const Function& function) {
-  constexpr std::int64_t kPiece = 4096;
-  parallel_for((size + kPiece - 1) / kPiece, kPiece * work_per_element,
-               [&](std::int64_t begin, std::int64_t end) {
-                 function(begin * kPiece, end * kPiece < size ? end * kPiece : size);
-               });
-}
 
 }  // namespace pynn

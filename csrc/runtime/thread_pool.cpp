@@ -97,7 +97,9 @@ class Pool {
     // Either a worker that is about to sleep sees the job, or it is seen here to sleep.
     job_.store(number * kPartsRange + static_cast<std::uint64_t>(parts), std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-      { std::lock_guard<std::mutex> lock(mutex_); }
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+      }
       wake_.notify_all();
     }
     inside_parallel_for = true;
@@ -151,7 +153,9 @@ class Pool {
       work(part, parts);
       if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
           waiting_.load(std::memory_order_seq_cst)) {
-        { std::lock_guard<std::mutex> lock(mutex_); }
+        {
+          std::lock_guard<std::mutex> lock(mutex_);
+        }
         done_.notify_one();
       }
     }
