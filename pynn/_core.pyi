@@ -251,7 +251,8 @@ class Plan:
     def gradient_written(self, node: int, input: int) -> bool: ...  # before a foreign node writes
     @property
     def bytes(self) -> int: ...
-    def report(self) -> list[tuple[str, int, int]]: ...  # of each node: what, flops, backward flops
+    # Of each node: what it does, the layout of its result, flops, backward flops, bytes.
+    def report(self) -> list[tuple[str, str, int, int, int]]: ...
 
 # The memory of one pass. Arrays are C-contiguous and of the plan's dtype; those that are set are
 # read or written in place.

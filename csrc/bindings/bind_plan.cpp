@@ -231,8 +231,9 @@ class TypedPlan final : public AnyPlan {
   std::int64_t bytes() const override { return plan_.bytes(); }
   py::list report() const override {
     py::list rows;
-    for (const StageReport& row : plan_.report())
-      rows.append(py::make_tuple(row.what, row.flops, row.backward_flops));
+    for (const auto& row : plan_.report())
+      rows.append(py::make_tuple(row.stage.what, row.layout, row.stage.flops,
+                                 row.stage.backward_flops, row.bytes));
     return rows;
   }
 

@@ -28,7 +28,7 @@ class BiasStage final : public Stage<T> {
     T* const y = run.at(y_data_);
     const std::int64_t rows = x_.channels * x_.height;  // of images
     parallel_for(
-        x_.blocks() * rows, x_.width * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
+        blocks.count() * rows, x_.width * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t row = blocks.begin * rows + begin; row < blocks.begin * rows + end;
                ++row) {
             const std::int64_t plane = row / x_.height, h = row % x_.height;

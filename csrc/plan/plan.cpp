@@ -391,9 +391,25 @@ bool Plan<T>::gradient_written(int node, int input) const {
 }
 
 template <typename T>
-std::vector<StageReport> Plan<T>::report() const {
-  std::vector<StageReport> reports;
-  for (const auto& stage : stages_) reports.push_back(stage ? stage->report() : StageReport{});
+std::vector<typename Plan<T>::NodeReport> Plan<T>::report() const {
+  std::vector<NodeReport> reports;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    NodeReport report;
+    if (stages_[i]) report.stage = stages_[i]->report();
+    const Value& y = values_[static_cast<std::size_t>(ports(graph_.nodes[i]).output)];
+    if (stages_[i] || foreign(i)) {
+      const Layout& l = y.layout;
+      const auto side = [](std::int64_t size, std::int64_t before, std::int64_t after) {
+        return before + after > 0 ? message("[", before, " + ", size, " + ", after, "]")
+                                  : message("[", size, "]");
+      };
+      report.layout =
+          message("[", l.blocks(), "][", l.channels, "]", side(l.height, l.top, l.bottom),
+                  side(l.width, l.left, l.right), "[", kBlockLanes, "]");
+      report.bytes = l.size() * static_cast<std::int64_t>(sizeof(T));
+    }
+    reports.push_back(std::move(report));
+  }
   return reports;
 }
 

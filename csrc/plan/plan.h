@@ -76,8 +76,13 @@ class Plan {
   const Value& value(int number) const { return values_[static_cast<std::size_t>(number)]; }
   const std::vector<PlanNode>& nodes() const { return graph_.nodes; }
   bool trains() const { return !graph_.needed.empty(); }
-  // What a node does, in the order of the graph; fused nodes are empty.
-  std::vector<StageReport> report() const;
+  // What each node does, in the order of the graph.
+  struct NodeReport {
+    StageReport stage;       // empty: foreign, or fused into another
+    std::string layout;      // of the result
+    std::int64_t bytes = 0;  // of the result
+  };
+  std::vector<NodeReport> report() const;
 
  private:
   void fuse();

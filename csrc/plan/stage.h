@@ -103,8 +103,8 @@ struct BlockRange {
 enum class GradientMode { none, overwrite, add };
 
 struct StageReport {
-  std::string what;        // "conv2d 5 x 5, 1 -> 20 channels, relu"
-  std::int64_t flops = 0;  // forward
+  std::string what;        // "conv2d 5 x 5, 1 -> 20 channels + relu"
+  std::int64_t flops = 0;  // forward, the lanes that pad the batch included
   std::int64_t backward_flops = 0;
 };
 

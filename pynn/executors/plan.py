@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pynn import _core
+from pynn.errors import ShapeError
 from pynn.executors.tape import (
     Gradients,
     Stream,
@@ -166,6 +167,44 @@ class Plan:
             else:
                 fresh[number][...] = gradient
 
+    def explain(self) -> str:
+        """What runs, in the order it runs: for each node, what it became, the layout of its result
+        ([blocks of 16 samples][channels][rows][columns][16], with a halo of zeros where a
+        convolution needs one), the arithmetic forward and backward, and the size of the result."""
+        rows = [("where", "what", "layout", "MFLOP", "backward", "KiB")]
+        flops = backward_flops = 0
+        for node, report in zip(self.graph.nodes, self.core.report(), strict=True):
+            what, layout, forward, backward, size = report
+            if not what:
+                what = node.operator.name + (
+                    " (not in plans: runs on arrays (N, ...))"
+                    if layout
+                    else " (part of the product above)"
+                )
+            flops, backward_flops = flops + forward, backward_flops + backward
+            rows.append((
+                node.path, what, layout, f"{forward / 1e6:.2f}" if forward else "",
+                f"{backward / 1e6:.2f}" if backward and self.needed else "",
+                f"{size / 1024:.0f}" if size else "",
+            ))  # fmt: skip
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        lines = [
+            "  ".join(
+                text.ljust(width) if column < 3 else text.rjust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        batch = self.graph.shapes[self.graph.inputs[0]][0]
+        total = f"{flops / 1e6:.1f} MFLOP forward"
+        if self.needed is not None:
+            total += f", {backward_flops / 1e6:.1f} backward"
+        lines.append(
+            f"batch of {batch}, {self.graph.dtype}: {total}; "
+            f"{self.core.bytes / 2**20:.1f} MiB of memory"
+        )
+        return "\n".join(lines)
+
     def updates_fuse(self) -> bool:
         """Whether each parameter's gradient is known as soon as one node has been walked."""
         uses = Counter(number for node in self.graph.nodes for number in set(node.inputs))
@@ -228,6 +267,18 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     except KeyError:
         fits = _fits(graph)
         plan = graph.plans[key] = Plan(graph, needed) if fits else None
+    return plan
+
+
+def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
+    """The same, or a ShapeError."""
+    plan = plan_for(graph, needed)
+    if plan is None:
+        raise ShapeError(
+            f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "
+            f"batches of {_SMALLEST_BATCH} and more, and for values that have the batch as their "
+            "first axis; this runs operator by operator"
+        )
     return plan
 
 

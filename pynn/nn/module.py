@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from pynn import executors
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
+from pynn.executors.plan import Plan, checked_plan
 from pynn.graph import Array, Graph, Shape, Stored, Symbol, Variable, real_array, tracing
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
@@ -382,6 +383,21 @@ class Module:
             )
         gradients = executors.backward(graph, tape, gradient, add=True)
         return gradients.inputs[0] if len(gradients.inputs) == 1 else tuple(gradients.inputs)
+
+    def plan(self, *shapes: Shape) -> Plan:
+        """What runs for inputs of these shapes on the native back end, forward only; the plan of a
+        training step is that of `compile`.
+
+        Args:
+            shapes: the shape of each input, batch first.
+
+        Returns:
+            A plan; its `explain()` says what runs, in which layout, with flops and bytes.
+
+        Raises:
+            ShapeError: plans are for batches of 16 and more; smaller ones run operator by operator.
+        """
+        return checked_plan(self.trace(*(tuple(shape) for shape in shapes)).graph, None)
 
     def trace(self, *shapes: Shape) -> Trace:
         """The graph of this module for inputs of these shapes, in its mode and dtype; recorded anew

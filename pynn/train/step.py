@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from pynn import executors
 from pynn.backends import get_backend
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.executors.plan import FusedPass, plan_for
+from pynn.executors.plan import FusedPass, Plan, checked_plan, plan_for
 from pynn.graph import Array, Graph, Shape, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
@@ -150,6 +150,21 @@ class CompiledStep:
         self.steps += 1
         self.last_finite_loss = value
         return value
+
+    def plan(self, shape: Shape) -> Plan:
+        """What a step on an input of this shape runs on the native back end.
+
+        Args:
+            shape: of x, batch first.
+
+        Returns:
+            A plan; its `explain()` says what runs, in which layout, with flops and bytes.
+
+        Raises:
+            ShapeError: plans are for batches of 16 and more; smaller ones run operator by operator.
+        """
+        graph = self.model.trace(tuple(shape)).graph
+        return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
 
     def _takes(self, x: Any) -> bool:
         """Whether x can be used as it is."""

@@ -1,0 +1,276 @@
+"""Plans against the NumPy reference, on any number of threads and every instruction set."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn import _core, nn, ops, optim
+
+RNG = np.random.default_rng(0)
+
+
+class Residual(nn.Module):
+    """Values that are used twice, and a parameter that is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.out = nn.Linear(48, 5)
+
+    def forward(self, x):
+        y = nn.relu(self.conv(x)) + x
+        y = self.conv(y) + y
+        return self.out(ops.flatten(y)) + self.out(ops.flatten(x))
+
+
+class Unused(nn.Module):
+    """A branch that does not reach the output."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        self.b(x)
+        return self.a(x)
+
+
+class Foreign(nn.Module):
+    """Operators that plans do not know, between those that they know."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding="same"), nn.BatchNorm2d(4)
+        self.scale = nn.Parameter(np.linspace(0.5, 2, 4).reshape(4, 1, 1))
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        y = self.norm(self.conv(x)) * self.scale
+        y = ops.concat([nn.relu(y), nn.tanh(y)], axis=1)
+        y = ops.avg_pool2d(y, 2)
+        y = ops.reshape(ops.global_avg_pool2d(y), (x.shape[0], 8))
+        return ops.softmax(self.out(y))
+
+
+NETWORKS = {
+    "dense": ((7,), lambda: nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))),
+    "dense_wide": ((33,), lambda: nn.Sequential(nn.Linear(33, 130), nn.Tanh(), nn.Linear(130, 18))),
+    "dense_without_bias": ((16,), lambda: nn.Linear(16, 16, bias=False)),
+    "one_pixel": ((1, 1, 1), lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())),
+    "padded": (
+        (3, 9, 7),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 5, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(60, 4),
+        ),
+    ),
+    "full": (
+        (1, 8, 8),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.Tanh(), nn.Conv2d(6, 1, 5, padding="full"), nn.Bias((1, 8, 8)),
+            nn.Sigmoid(),
+        ),
+    ),
+    "strided": (
+        (2, 11, 12),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 7, (3, 4), stride=(2, 3), padding=(2, 0, 1, 3)), nn.LeakyReLU(0.1),
+            nn.MaxPool2d(3, stride=2, padding=1), nn.Flatten(),
+        ),
+    ),
+    "dilated_groups": (
+        (6, 10, 10),
+        lambda: nn.Sequential(
+            nn.Conv2d(6, 9, 3, dilation=2, groups=3, padding=2), nn.ReLU(),
+            nn.Conv2d(9, 9, 3, stride=2, groups=9), nn.MaxPool2d(2, ceil_mode=True),
+        ),
+    ),
+    "overlapping_pools": (
+        (2, 13, 13),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2), nn.MaxPool2d(3), nn.Flatten(),
+        ),
+    ),
+    "dropout": (
+        (3, 6, 5),
+        lambda: nn.Sequential(
+            nn.Dropout(0.3), nn.Conv2d(3, 4, 3, padding=1), nn.Dropout(0.6), nn.Flatten(),
+            nn.Linear(120, 9), nn.Dropout(0.0), nn.Linear(9, 2), nn.Dropout(1.0),
+        ),
+    ),
+    "padding_beyond_the_image": ((1, 2, 2), lambda: nn.Conv2d(1, 2, 2, padding=3)),
+    "input_of_a_pool": ((2, 6, 6), lambda: nn.Sequential(nn.MaxPool2d(2), nn.ReLU())),
+    "residual": ((3, 4, 4), Residual),
+    "unused": ((6,), Unused),
+    "foreign": ((2, 6, 6), Foreign),
+}  # fmt: skip
+
+
+def run(name, batch, dtype="float64", backend="native"):
+    """Output, dx and gradients of a network in training mode."""
+    shape, make = NETWORKS[name]
+    pynn.manual_seed(3)
+    with pynn.backend(backend):
+        model = make().astype(dtype)
+        rng = np.random.default_rng(1)
+        x = rng.standard_normal((batch, *shape)).astype(dtype)
+        y = model(x)
+        dx = model.backward(rng.standard_normal(y.shape).astype(dtype))
+    return {"y": y, "dx": dx} | {
+        path: np.zeros(p.shape) if p.grad is None else p.grad
+        for path, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("batch", [16, 23, 50])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equal_the_reference(name, batch):
+    expected = run(name, batch, backend="numpy")
+    for path, array in run(name, batch).items():
+        np.testing.assert_allclose(array, expected[path], rtol=1e-10, atol=1e-11, err_msg=path)
+    single = run(name, batch, "float32")
+    for path, array in single.items():
+        np.testing.assert_allclose(array, expected[path], rtol=2e-4, atol=2e-4, err_msg=path)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_bits_on_any_number_of_threads(name):
+    before = pynn.get_num_threads()
+    try:
+        pynn.set_num_threads(1)
+        expected = run(name, 130, "float32")
+        for threads in (2, 3, 5, 8):
+            pynn.set_num_threads(threads)
+            for path, array in run(name, 130, "float32").items():
+                assert array.tobytes() == expected[path].tobytes(), (threads, path)
+    finally:
+        pynn.set_num_threads(before)
+
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from executors.test_plan import NETWORKS, run
+print(json.dumps({name: {k: v.ravel().tolist() for k, v in run(name, 20, "float32").items()}
+                  for name in NETWORKS}))
+"""
+
+
+@pytest.mark.parametrize("isa", _core.config()["available_isas"])
+def test_every_instruction_set(isa):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tests], env=os.environ | {"PYNN_ISA": isa},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name, arrays in json.loads(result.stdout).items():
+        expected = run(name, 20, backend="numpy")
+        for path, values in arrays.items():
+            np.testing.assert_allclose(
+                values, expected[path].ravel(), rtol=2e-4, atol=2e-4, err_msg=f"{name} {path}"
+            )
+
+
+def test_a_batch_is_its_rows():
+    """What a sample gives does not depend on the others, nor on where in the batch it stands."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10)
+    ).eval()
+    x = RNG.random((100, 1, 8, 8)).astype("f")
+    whole = model(x)
+    np.testing.assert_array_equal(model(x[30:57]), whole[30:57])
+    np.testing.assert_array_equal(model(x[::-1]), whole[::-1])
+
+
+def test_nan_and_infinity_are_carried():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()).eval()
+    x = RNG.random((20, 1, 8, 8)).astype("f")
+    x[3, 0, 2, 2], x[7, 0, 5, 5] = np.nan, np.inf
+    with pynn.backend("numpy"), np.errstate(invalid="ignore"):
+        expected = model(x)
+    actual = model(x)
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
+    np.testing.assert_array_equal(np.isinf(actual), np.isinf(expected))
+    assert np.isfinite(np.delete(actual, [3, 7], axis=0)).all()
+
+
+def test_gradients_add_up_over_calls():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 3)).astype("float64")
+    x, dy = RNG.random((16, 1, 8, 8)), RNG.random((16, 3))
+    model(x)
+    model.backward(dy)
+    once = [p.grad.copy() for p in model.parameters()]
+    model(x)
+    model.backward(dy)
+    for parameter, gradient in zip(model.parameters(), once, strict=True):
+        np.testing.assert_allclose(parameter.grad, 2 * gradient, rtol=1e-12)
+
+
+def test_two_calls_have_memory_of_their_own():
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    x = RNG.random((16, 4)).astype("f")
+    y = first(x)
+    second(x)
+    first(2 * x)
+    np.testing.assert_array_equal(y, first(x))
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        lambda p: optim.SGD(p, lr=0.1),
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9, momentum_form="average"),
+        lambda p: optim.Adam(p, lr=0.01),
+        lambda p: optim.AdamW(p, lr=0.01),
+        lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5),
+    ],
+)
+def test_updates_within_the_backward_pass_give_the_same_bits(make_optimizer):
+    x, y = RNG.random((40, 1, 9, 9)).astype("f"), RNG.integers(0, 4, 40)
+
+    def train(**options):
+        pynn.manual_seed(5)
+        model = nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Bias((6, 9, 9)), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(96, 30), nn.Dropout(0.2), nn.Linear(30, 4),
+        )  # fmt: skip
+        optimizer = make_optimizer(model.parameters())
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, **options)
+        losses = []
+        for number in range(6):
+            optimizer.lr = 0.01 / (1 + number)
+            losses.append(step(x[number : number + 30], y[number : number + 30]))
+        return losses, model.state_dict(), optimizer.state_dict()
+
+    (losses, state, optimizer_state), expected = train(), train(keep_gradients=True)
+    assert losses == expected[0]
+    for name, array in state.items():
+        assert array.tobytes() == expected[1][name].tobytes(), name
+    assert optimizer_state["steps"] == expected[2]["steps"]
+    for ours, theirs in zip(optimizer_state["state"], expected[2]["state"], strict=True):
+        assert {name: a.tobytes() for name, a in ours.items()} == {
+            name: a.tobytes() for name, a in theirs.items()
+        }
+
+
+def test_explain_says_what_runs():
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.BatchNorm2d(8), nn.Flatten(),
+        nn.Linear(392, 10),
+    )  # fmt: skip
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()))
+    text = step.plan((20, 1, 7, 7)).explain()
+    assert "conv2d 3 x 3, 1 -> 8 channels + relu" in text
+    assert "[2][8][7][7][16]" in text
+    assert "batch_norm (not in plans: runs on arrays (N, ...))" in text
+    assert "linear 392 -> 10" in text
+    assert text.splitlines()[-1].startswith("batch of 20, float32: ")
+    assert "backward" not in model.plan((20, 1, 7, 7)).explain().splitlines()[-1]
+    with pytest.raises(pynn.errors.ShapeError, match=r"no plan for input shape \(3, 1, 7, 7\)"):
+        model.plan((3, 1, 7, 7))
