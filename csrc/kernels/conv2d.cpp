@@ -67,7 +67,7 @@ struct Sizes {
     seen_pixels = seen_rows * pitch;
     flat_positions = round_up(smaller(w.OH, block_rows) * pitch);
     const std::int64_t elements =
-        round_up(channels * seen_pixels) + kFlatTile + outputs * flat_positions + 2 * rows + 16;
+        round_up(channels * seen_pixels) + kFlatTile + kRows * flat_positions + 2 * rows + 16;
     flat = !pointwise && w.stride_h == 1 && w.stride_w == 1 && w.OW <= kBlockColumns &&
            4 * w.OW >= 3 * pitch && rows > 0 && w.OW > 0 && rows * kRows <= kPackedWeights &&
            elements <= kBlockRows * kRowStride;
@@ -359,15 +359,15 @@ void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::i
       const FlatTile<T> normal = find_flat_tile<T, 2>(outputs);
       const T* const start = b ? b + g * z.outputs + first : nullptr;
       for (std::int64_t position = 0; position < count; position += 2 * lanes)
-        (count - position > lanes ? normal : narrow)(
-            z.rows, packed, image + position, offsets, start,
-            result + first * z.flat_positions + position, z.flat_positions);
+        (count - position > lanes ? normal : narrow)(z.rows, packed, image + position, offsets,
+                                                     start, result + position, z.flat_positions);
+      T* const y_panel =
+          y + (sample * s.O + g * z.outputs + first) * z.positions + c.first_position;
+      for (std::int64_t o = 0; o < outputs; ++o)
+        for (std::int64_t row = 0; row < output_rows; ++row)
+          copy_run(window.OW, result + o * z.flat_positions + row * z.pitch,
+                   y_panel + o * z.positions + row * window.OW);
     }
-    T* const y_group = y + (sample * s.O + g * z.outputs) * z.positions + c.first_position;
-    for (std::int64_t o = 0; o < z.outputs; ++o)
-      for (std::int64_t row = 0; row < output_rows; ++row)
-        copy_run(window.OW, result + o * z.flat_positions + row * z.pitch,
-                 y_group + o * z.positions + row * window.OW);
   }
 }
 
