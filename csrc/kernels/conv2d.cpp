@@ -1,4 +1,5 @@
-// Every pass is products of matrices, over blocks of columns: a column is one position of the
+// Every pass is products of matrices, over blocks of columns (forward with strides of 1 reads the
+// padded image instead, see Sizes::flat): a column is one position of the
 // window in one sample, and a row of the column matrix is one (channel, kh, kw). Only a block of
 // that matrix exists at a time, in the second-level cache.
 #include "kernels/conv2d.h"
