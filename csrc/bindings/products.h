@@ -22,9 +22,15 @@ struct Terms {
   std::int64_t results() const { return static_cast<std::int64_t>(first.size()) - 1; }
 };
 
+// Reading one element of a matrix costs as much as so many operations: with few rows or columns, it
+// is what takes the time.
+constexpr std::int64_t kWorkPerElement = 16;
+
 template <typename T>
 std::int64_t work_of(const Gemm<T>& common, const Terms& terms) {
-  return 2 * common.M * common.N * common.K * static_cast<std::int64_t>(terms.terms.size());
+  const std::int64_t work = std::max(2 * std::min(common.M, common.N), kWorkPerElement) *
+                            std::max(common.M, common.N) * common.K;
+  return work * static_cast<std::int64_t>(terms.terms.size());
 }
 
 // c (results, M, N) from a (*, a_size elements) and b (*, b_size elements); `common` gives sizes,

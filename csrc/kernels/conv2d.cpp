@@ -1,11 +1,12 @@
-// Every pass is products of matrices, over blocks of columns: a column is one position of the
+// Every pass is products of matrices, over blocks of columns (forward with strides of 1 reads the
+// padded image instead, see Sizes::flat): a column is one position of the
 // window in one sample, and a row of the column matrix is one (channel, kh, kw). Only a block of
 // that matrix exists at a time, in the second-level cache.
 #include "kernels/conv2d.h"
 
 #include "kernels/gemm.h"
+#include "kernels/tile.h"
 #include "simd/sum.h"
-#include "simd/vector.h"
 
 namespace pynn::PYNN_ISA {
 namespace {
@@ -27,6 +28,13 @@ PYNN_INLINE std::int64_t at_least_one(std::int64_t value) { return value > 1 ? v
 PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 PYNN_INLINE std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+constexpr int kFlatTile = 2 * kLanes<float>;  // positions of a tile, at most
+constexpr std::int64_t kPackedWeights = kGemmScratch - 64;
+
+PYNN_INLINE std::int64_t round_up(std::int64_t count) {
+  return ceil_divide(count, kFlatTile) * kFlatTile;
+}
+
 // The sizes that follow from a shape, for one group.
 struct Sizes {
   explicit Sizes(const Conv2dShape& s)
@@ -42,21 +50,39 @@ struct Sizes {
     shard_block = samples;
     block = smaller(samples, at_least_one(s.N * s.groups / kUnits));
     sample_blocks = ceil_divide(s.N, block);
-    position_blocks = at_least_one(ceil_divide(positions, kBlockColumns));
+    const Window& w = s.window;
+    block_positions =
+        w.OW > 0 && w.OW <= kBlockColumns ? kBlockColumns / w.OW * w.OW : kBlockColumns;
+    position_blocks = at_least_one(ceil_divide(positions, block_positions));
     channel_chunk = at_least_one(kBlockRows / kernel);
     channel_chunks = ceil_divide(channels, channel_chunk);
     row_chunks = ceil_divide(rows, kBlockRows);
     shards =
         smaller(s.N, smaller(kMaxShards, at_least_one(kShardElements / at_least_one(s.O * rows))));
-    const Window& w = s.window;
     pointwise = kernel == 1 && w.stride_h == 1 && w.stride_w == 1 && w.top == 0 && w.bottom == 0 &&
                 w.left == 0 && w.right == 0;
+    pitch = w.W + w.left + w.right;
+    const std::int64_t block_rows = block_positions / at_least_one(w.OW);
+    const std::int64_t seen_rows =
+        (w.OH < block_rows ? w.OH : block_rows) + (w.KH - 1) * w.dilation_h;
+    seen_pixels = seen_rows * pitch;
+    flat_positions = round_up(smaller(w.OH, block_rows) * pitch);
+    const std::int64_t elements =
+        round_up(channels * seen_pixels) + kFlatTile + kRows * flat_positions + 2 * rows + 16;
+    flat = !pointwise && w.stride_h == 1 && w.stride_w == 1 && w.OW <= kBlockColumns &&
+           4 * w.OW >= 3 * pitch && rows > 0 && w.OW > 0 && rows * kRows <= kPackedWeights &&
+           elements <= kBlockRows * kRowStride;
   }
 
   std::int64_t channels, outputs, kernel, rows, positions, pixels;
   std::int64_t block, shard_block;  // samples in a block of columns
   std::int64_t sample_blocks, position_blocks, channel_chunk, channel_chunks, row_chunks, shards;
-  bool pointwise;  // the column matrix is the image itself
+  std::int64_t block_positions;  // of one sample in a block: whole rows, where that is possible
+  bool pointwise;                // the column matrix is the image itself
+  // Forward without a column matrix: rows of the output are laid `pitch` apart, as those of the
+  // padded image are; then a row of the column matrix is a run of the image.
+  bool flat;
+  std::int64_t pitch, seen_pixels, flat_positions;
 };
 
 // Some columns: either positions of one sample, or all positions of several.
@@ -67,8 +93,8 @@ struct Columns {
 
 Columns columns_of(const Sizes& z, std::int64_t first_sample, std::int64_t samples,
                    std::int64_t position_block) {
-  const std::int64_t first = position_block * kBlockColumns;
-  return {first_sample, samples, first, smaller(z.positions - first, kBlockColumns)};
+  const std::int64_t first = position_block * z.block_positions;
+  return {first_sample, samples, first, smaller(z.positions - first, z.block_positions)};
 }
 
 // One row of the column matrix: positions ow_begin ... ow_end of a row of the output see pixels
@@ -222,6 +248,11 @@ struct Parts {
         matrix(scratch + kGemmScratch),
         outputs(matrix + kBlockRows * kRowStride) {}
   T *product, *matrix, *outputs;
+  // At the end of the matrix, aligned; only without a column matrix.
+  T* offsets(std::int64_t rows) const {
+    return outputs - ceil_divide(rows * std::int64_t{sizeof(std::int64_t)}, 64) *
+                         (64 / std::int64_t{sizeof(T)});
+  }
 };
 
 Conv2dUnits units(const Conv2dShape& s) {
@@ -236,6 +267,111 @@ Conv2dUnits units(const Conv2dShape& s) {
   return u;
 }
 
+// c (R, V vectors) = start (R,) + A (depth, R) B, where A is packed and row k of B is at
+// image + offsets[k].
+template <typename T, int R, int V>
+void flat_tile(std::int64_t depth, const T* a, const T* image, const std::int64_t* offsets,
+               const T* start, T* c, std::int64_t c_row) {
+  constexpr int lanes = kLanes<T>;
+  Vector<T> sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const Vector<T> value = broadcast(start ? start[r] : T(0));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[r][v] = value;
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const T* const b = image + offsets[k];
+    Vector<T> row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = load(b + v * lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vector<T> value = broadcast(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+    }
+    a += R;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store<T>(c + r * c_row + v * lanes, sum[r][v]);
+}
+
+template <typename T>
+using FlatTile = void (*)(std::int64_t, const T*, const T*, const std::int64_t*, const T*, T*,
+                          std::int64_t);
+
+template <typename T, int V, int R = kRows>
+FlatTile<T> find_flat_tile(std::int64_t rows) {
+  if constexpr (R == 1)
+    return flat_tile<T, 1, V>;
+  else
+    return rows == R ? flat_tile<T, R, V> : find_flat_tile<T, V, R - 1>(rows);
+}
+
+// Rows top ... top + count of the padded image of one channel -> to (count, pitch).
+template <typename T>
+void copy_padded(const Window& w, std::int64_t pitch, std::int64_t top, std::int64_t count,
+                 const T* x, T* to) {
+  for (std::int64_t i = 0; i < count; ++i, to += pitch) {
+    const std::int64_t h = top + i - w.top;
+    const bool inside = h >= 0 && h < w.H;
+    if (inside) copy_run(w.W, x + h * w.W, to + w.left);
+    for (std::int64_t j = 0; j < (inside ? w.left : pitch); ++j) to[j] = T(0);
+    if (inside)
+      for (std::int64_t j = w.left + w.W; j < pitch; ++j) to[j] = T(0);
+  }
+}
+
+template <typename T>
+void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
+                  const T* x, const T* w, const T* b, T* y, const Parts<T>& parts) {
+  constexpr int lanes = kLanes<T>;
+  const Window& window = s.window;
+  const std::int64_t top = c.first_position / window.OW, output_rows = c.positions / window.OW;
+  const std::int64_t seen_rows = output_rows + (window.KH - 1) * window.dilation_h;
+  const std::int64_t count = (output_rows - 1) * z.pitch + window.OW;
+  T* const image = parts.matrix;
+  T* const result = image + round_up(z.channels * z.seen_pixels) + kFlatTile;
+  auto* const offsets = reinterpret_cast<std::int64_t*>(parts.offsets(z.rows));
+  Tap tap = tap_of(window, 0);
+  for (std::int64_t row = 0; row < z.rows; ++row, advance(window, tap))
+    offsets[row] = tap.channel * z.seen_pixels + tap.kh * window.dilation_h * z.pitch +
+                   tap.kw * window.dilation_w;
+
+  const std::int64_t panels = ceil_divide(z.outputs, kRows);
+  const bool pack_once = z.rows * z.outputs <= kPackedWeights;
+  const T* const w_group = w + g * z.outputs * z.rows;
+  for (std::int64_t n = 0; n < c.samples; ++n) {
+    const std::int64_t sample = c.first_sample + n;
+    for (std::int64_t channel = 0; channel < z.channels; ++channel)
+      copy_padded(window, z.pitch, top, seen_rows,
+                  x + (sample * s.C + g * z.channels + channel) * z.pixels,
+                  image + channel * z.seen_pixels);
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+      const std::int64_t first = z.outputs * panel / panels;
+      const std::int64_t outputs = z.outputs * (panel + 1) / panels - first;
+      T* const packed = parts.product + (pack_once ? first * z.rows : 0);
+      if (n == 0 || !pack_once)
+        pack(outputs, outputs, z.rows, w_group + first * z.rows, z.rows, std::int64_t{1}, packed);
+      const FlatTile<T> narrow = find_flat_tile<T, 1>(outputs);
+      const FlatTile<T> normal = find_flat_tile<T, 2>(outputs);
+      const T* const start = b ? b + g * z.outputs + first : nullptr;
+      for (std::int64_t position = 0; position < count; position += 2 * lanes)
+        (count - position > lanes ? normal : narrow)(z.rows, packed, image + position, offsets,
+                                                     start, result + position, z.flat_positions);
+      T* const y_panel =
+          y + (sample * s.O + g * z.outputs + first) * z.positions + c.first_position;
+      for (std::int64_t o = 0; o < outputs; ++o)
+        for (std::int64_t row = 0; row < output_rows; ++row)
+          copy_run(window.OW, result + o * z.flat_positions + row * z.pitch,
+                   y_panel + o * z.positions + row * window.OW);
+    }
+  }
+}
+
 template <typename T>
 void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* x, const T* w,
              const T* b, T* y, T* scratch) {
@@ -245,6 +381,10 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
     const std::int64_t g = unit / z.position_blocks % s.groups;
     const std::int64_t first = unit / (z.position_blocks * s.groups) * z.block;
     const Columns c = columns_of(z, first, smaller(s.N - first, z.block), unit % z.position_blocks);
+    if (z.flat) {
+      forward_flat(s, z, c, g, x, w, b, y, parts);
+      continue;
+    }
     T* const y_block = y + (first * s.O + g * z.outputs) * z.positions + c.first_position;
     const bool whole = c.samples == 1;
 

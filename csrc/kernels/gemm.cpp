@@ -3,42 +3,26 @@
 // the first; a tile of C lives in registers.
 #include "kernels/gemm.h"
 
-#include "simd/vector.h"
+#include "kernels/tile.h"
 
 namespace pynn::PYNN_ISA {
 namespace {
 
-// Rows of a register tile; it is two vectors wide, and both must leave room for a row of B and a
-// value of A.
-#if defined(__AVX512F__)
-constexpr int kRows = 12;
-#elif defined(__AVX2__)
-constexpr int kRows = 6;
-#elif defined(__aarch64__)
-constexpr int kRows = 8;
-#else
-constexpr int kRows = 4;
-#endif
 constexpr std::int64_t kDepth = 256;        // of k in a packed block
 constexpr std::int64_t kBlockBytes = 2048;  // in a row of a packed block of B: 256 rows are 512 KiB
+constexpr std::int64_t kLate = 32;          // steps that bringing a tile of C takes
 constexpr int kWide = 8;                    // vectors in the tile of a product with a single row
 
 static_assert(kDepth * kBlockBytes / 4 + kDepth * kRows + 128 <= kGemmScratch);
 
-// C (R, V vectors) += A (depth, R) B (depth, V vectors), where A is packed and depth is at least 1.
+// sum (R, V vectors) += A (depth, R) B (depth, V vectors).
 template <typename T, int R, int V>
-void tile(std::int64_t depth, const T* a, const T* b, std::int64_t b_row, T* c,
-          std::int64_t c_row) {
-  constexpr int lanes = kLanes<T>;
-  Vector<T> sum[R][V];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) sum[r][v] = load(c + r * c_row + v * lanes);
-  do {
+PYNN_INLINE void add_products(std::int64_t depth, const T* a, const T* b, std::int64_t b_row,
+                              Vector<T> (&sum)[R][V]) {
+  for (; depth > 0; --depth) {
     Vector<T> row[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) row[v] = load(b + v * lanes);
+    for (int v = 0; v < V; ++v) row[v] = load(b + v * kLanes<T>);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vector<T> value = broadcast(a[r]);
@@ -47,7 +31,29 @@ void tile(std::int64_t depth, const T* a, const T* b, std::int64_t b_row, T* c,
     }
     a += R;
     b += b_row;
-  } while (--depth > 0);
+  }
+}
+
+// C (R, V vectors) = start (R, V vectors) + A (depth, R) B (depth, V vectors), where A is packed.
+// `next`, another tile of C, is brought into the first-level cache meanwhile.
+template <typename T, int R, int V>
+void tile(std::int64_t depth, const T* a, const T* b, std::int64_t b_row, const T* start,
+          std::int64_t start_row, T* c, std::int64_t c_row, const T* next) {
+  constexpr int lanes = kLanes<T>;
+  Vector<T> sum[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[r][v] = load(start + r * start_row + v * lanes);
+  const std::int64_t late = depth > 2 * kLate ? kLate : 0;
+  add_products<T, R, V>(depth - late, a, b, b_row, sum);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    __builtin_prefetch(next + r * c_row);
+    __builtin_prefetch(next + r * c_row + V * lanes - 1);
+  }
+  if (late > 0)
+    add_products<T, R, V>(late, a + (depth - late) * R, b + (depth - late) * b_row, b_row, sum);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -55,7 +61,8 @@ void tile(std::int64_t depth, const T* a, const T* b, std::int64_t b_row, T* c,
 }
 
 template <typename T>
-using TileFunction = void (*)(std::int64_t, const T*, const T*, std::int64_t, T*, std::int64_t);
+using TileFunction = void (*)(std::int64_t, const T*, const T*, std::int64_t, const T*,
+                              std::int64_t, T*, std::int64_t, const T*);
 
 template <typename T, int V, int R = kRows>
 TileFunction<T> find_tile(std::int64_t rows) {
@@ -65,53 +72,22 @@ TileFunction<T> find_tile(std::int64_t rows) {
     return rows == R ? tile<T, R, V> : find_tile<T, V, R - 1>(rows);
 }
 
-// to (depth, width) = from, whose first `valid` lanes exist; the others become 0. Where width is no
-// multiple of a vector's, up to a vector beyond the end of `to` is written.
+// Panels of B two vectors wide, packed one after the other; rows of B are dense and are read in the
+// order in which they lie.
 template <typename T>
-void pack(std::int64_t width, std::int64_t valid, std::int64_t depth, const T* from,
-          std::int64_t lane_stride, std::int64_t depth_stride, T* to) {
+void pack_rows(std::int64_t panels, std::int64_t depth, const T* from, std::int64_t row_stride,
+               T* to) {
   constexpr int lanes = kLanes<T>;
-  if (lane_stride == 1) {
-    for (std::int64_t k = 0; k < depth; ++k) {
-      copy_run(valid, from + k * depth_stride, to + k * width);
-      for (std::int64_t j = valid; j < width; ++j) to[k * width + j] = T(0);
-    }
-    return;
-  }
-  std::int64_t done = 0;
-  if (depth_stride == 1 && width > 1) {
-    done = depth / lanes * lanes;
-    // The last lanes first: what they write beyond their row is then overwritten.
-    for (std::int64_t j = (width - 1) / lanes * lanes; j >= 0; j -= lanes) {
-      for (std::int64_t k = 0; k < done; k += lanes) {
-        Vector<T> square[lanes];
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i)
-          square[i] = j + i < valid ? load(from + (j + i) * lane_stride + k) : Vector<T>{};
-        transpose<T>(square);
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i) store<T>(to + (k + i) * width + j, square[i]);
+  constexpr std::int64_t rows_at_once = 4;
+  for (std::int64_t k = 0; k < depth; k += rows_at_once) {
+    const std::int64_t end = k + rows_at_once < depth ? k + rows_at_once : depth;
+    for (std::int64_t panel = 0; panel < panels; ++panel)
+      for (std::int64_t i = k; i < end; ++i) {
+        const T* const source = from + i * row_stride + panel * 2 * lanes;
+        T* const target = to + (panel * depth + i) * 2 * lanes;
+        store<T>(target, load(source));
+        store<T>(target + lanes, load(source + lanes));
       }
-    }
-  }
-  for (std::int64_t k = done; k < depth; ++k) {
-    for (std::int64_t j = 0; j < valid; ++j)
-      to[k * width + j] = from[j * lane_stride + k * depth_stride];
-    for (std::int64_t j = valid; j < width; ++j) to[k * width + j] = T(0);
-  }
-}
-
-// What a tile of C starts from, when it is not what C holds.
-template <typename T>
-PYNN_INLINE void start_tile(const Gemm<T>& g, std::int64_t row, std::int64_t column,
-                            std::int64_t rows, std::int64_t columns, T* c, std::int64_t c_row) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    if (g.column_start) {
-      copy_run(columns, g.column_start + column, c + r * c_row);
-      continue;
-    }
-    const T value = g.row_start ? g.row_start[row + r] : T(0);
-    for (std::int64_t j = 0; j < columns; ++j) c[r * c_row + j] = value;
   }
 }
 
@@ -124,18 +100,29 @@ void multiply(const Gemm<T>& g, T* scratch) {
   T* const packed_b = scratch + kDepth * kRows + 64;
   const std::int64_t panels = (g.M + kRows - 1) / kRows;
   const bool direct = g.b_column == 1 && (g.b_padded || panels == 1);
-  alignas(64) T edge[kRows * 2 * lanes];
+  alignas(64) T edge[kRows * 2 * lanes] = {};
+  alignas(64) T starts[kRows * 2 * lanes];  // what a panel's tiles start from, if not from C
+  const std::int64_t starts_row = g.M == 1 ? kWide * lanes : 2 * lanes;
+  static_assert(kRows * 2 >= kWide);
 
   for (std::int64_t column = 0; column < g.N; column += block_columns) {
     const std::int64_t columns = g.N - column < block_columns ? g.N - column : block_columns;
     std::int64_t k = 0;
     do {  // once even where K is 0: C gets its start
       const std::int64_t depth = g.K - k < kDepth ? g.K - k : kDepth;
+      const bool fresh = k == 0 && !g.accumulate;
+      const std::int64_t packed_at_once = !direct && g.b_column == 1 ? columns / (2 * lanes) : 0;
+      pack_rows(packed_at_once, depth, g.b + k * g.b_row + column, g.b_row, packed_b);
       for (std::int64_t panel = 0; panel < panels; ++panel) {
         const std::int64_t row = g.M * panel / panels;
         const std::int64_t rows = g.M * (panel + 1) / panels - row;
         pack(rows, rows, depth, g.a + row * g.a_row + k * g.a_column, g.a_row, g.a_column,
              packed_a);
+        if (fresh && !g.column_start)
+          for (std::int64_t r = 0; r < rows; ++r)
+            for (std::int64_t i = 0; i < starts_row; i += lanes)
+              store<T>(starts + r * starts_row + i,
+                       broadcast(g.row_start ? g.row_start[row + r] : T(0)));
         const TileFunction<T> narrow = find_tile<T, 1>(rows), normal = find_tile<T, 2>(rows);
         std::int64_t width;
         for (std::int64_t j = 0; j < columns; j += width) {
@@ -151,25 +138,33 @@ void multiply(const Gemm<T>& g, T* scratch) {
           std::int64_t b_row = g.b_row;
           if (!direct || (valid < width && !g.b_padded)) {
             T* const packed = packed_b + (direct ? 0 : j * depth);
-            if (panel == 0) pack(width, valid, depth, b, g.b_column, g.b_row, packed);
+            if (panel == 0 && j >= packed_at_once * 2 * lanes)
+              pack(width, valid, depth, b, g.b_column, g.b_row, packed);
             b = packed;
             b_row = width;
           }
 
           T* const c = g.c + row * g.c_row + column + j;
-          T* target = c;
-          std::int64_t target_row = g.c_row;
-          if (valid < width) {
-            target = edge;
-            target_row = width;
-            for (std::int64_t i = 0; i < rows * width; i += lanes) store<T>(edge + i, Vector<T>{});
+          T* const target = valid < width ? edge : c;
+          const std::int64_t target_row = valid < width ? width : g.c_row;
+          const T* start = target;
+          std::int64_t start_row = target_row;
+          if (!fresh) {
+            if (valid < width)
+              for (std::int64_t r = 0; r < rows; ++r)
+                copy_run(valid, c + r * g.c_row, edge + r * width);
+          } else if (!g.column_start) {
+            start = starts;
+            start_row = starts_row;
+          } else {
+            start_row = 0;
+            if (valid < width)
+              copy_run(valid, g.column_start + column + j, edge);
+            else
+              start = g.column_start + column + j;
           }
-          if (k == 0 && !g.accumulate)
-            start_tile(g, row, column + j, rows, valid, target, target_row);
-          else if (valid < width)
-            for (std::int64_t r = 0; r < rows; ++r)
-              copy_run(valid, c + r * g.c_row, edge + r * width);
-          if (depth > 0) function(depth, packed_a, b, b_row, target, target_row);
+          function(depth, packed_a, b, b_row, start, start_row, target, target_row,
+                   left > width ? c + width : c);
           if (valid < width)
             for (std::int64_t r = 0; r < rows; ++r)
               copy_run(valid, edge + r * width, c + r * g.c_row);
@@ -180,8 +175,62 @@ void multiply(const Gemm<T>& g, T* scratch) {
   }
 }
 
+// A single row, where k is what lies dense in B: its columns are made in registers, so that B is
+// read once and never packed. Two bundles of columns hide each other's latency.
+template <typename T>
+void multiply_row(const Gemm<T>& g, std::int64_t columns) {
+  constexpr int lanes = kLanes<T>, steps = 16 / sizeof(T);
+  constexpr std::int64_t line = 64 / sizeof(T), ahead = 8 * line;  // of k, that are prefetched
+  for (std::int64_t column = 0; column < columns; column += 2 * lanes) {
+    Vector<T> sum[2];
+#pragma GCC unroll 2
+    for (int bundle = 0; bundle < 2; ++bundle) {
+      const std::int64_t first = column + bundle * lanes;
+      sum[bundle] = g.accumulate     ? load(g.c + first)
+                    : g.column_start ? load(g.column_start + first)
+                                     : broadcast(g.row_start ? *g.row_start : T(0));
+    }
+    const T* const b = g.b + column * g.b_column;
+    const auto add = [&](std::int64_t k, int used) {
+      Vector<T> left[steps], right[steps];
+      load_columns(b + k, g.b_column, left);
+      load_columns(b + lanes * g.b_column + k, g.b_column, right);
+#pragma GCC unroll 4
+      for (int i = 0; i < steps; ++i) {
+        if (i < used) continue;
+        const Vector<T> value = broadcast(g.a[(k + i) * g.a_column]);
+        sum[0] = fma(value, left[i], sum[0]);
+        sum[1] = fma(value, right[i], sum[1]);
+      }
+    };
+    std::int64_t k = 0;
+    for (; k + line <= g.K; k += line) {
+      for (int i = 0; i < 2 * lanes; ++i) __builtin_prefetch(b + i * g.b_column + k + ahead);
+      for (std::int64_t i = k; i < k + line; i += steps) add(i, 0);
+    }
+    for (; k + steps <= g.K; k += steps) add(k, 0);
+    // The last steps reach back to where all of them exist; the first of them have been used.
+    if (k < g.K) add(g.K - steps, static_cast<int>(k - (g.K - steps)));
+    store<T>(g.c + column, sum[0]);
+    store<T>(g.c + column + lanes, sum[1]);
+  }
+}
+
 template <typename T>
 void run(const Gemm<T>& g, T* scratch) {
+  constexpr std::int64_t pair = 2 * kLanes<T>;
+  if (g.M == 1 && g.b_row == 1 && g.b_column != 1 && g.K * std::int64_t{sizeof(T)} >= 16 &&
+      g.N >= pair) {
+    const std::int64_t columns = g.N / pair * pair;
+    multiply_row(g, columns);
+    if (columns == g.N) return;
+    Gemm<T> rest = g;
+    rest.N -= columns;
+    rest.b += columns * g.b_column;
+    rest.c += columns;
+    if (g.column_start) rest.column_start += columns;
+    return multiply(rest, scratch);
+  }
   if (g.N != 1 || g.c_row != 1 || g.M <= 1) return multiply(g, scratch);
   // A single column, (A b)^T = b^T A^T: its rows take the lanes.
   Gemm<T> transposed = g;
@@ -196,7 +245,7 @@ void run(const Gemm<T>& g, T* scratch) {
   transposed.row_start = g.column_start;
   transposed.column_start = g.row_start;
   transposed.b_padded = false;
-  multiply(transposed, scratch);
+  run(transposed, scratch);
 }
 
 }  // namespace

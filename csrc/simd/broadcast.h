@@ -83,13 +83,16 @@ inline void reduce(const ReductionShape& s, std::int64_t begin, std::int64_t end
       const Walk at(kept, kept.count, o);
       const std::int64_t step = kept.b[last_kept];
       double sums[kOutputs] = {};
-      Walk by(summed, rows * length > 0 ? summed.count : 0, 0);
-      for (std::int64_t r = 0; r < rows * length; ++r, by.next()) {
-        const std::int64_t dy = at.a + by.a, b = at.b + by.b;
-        if (step == 1)
-          for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i);
-        else
-          for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i * step);
+      const std::int64_t dy_step = last_summed >= 0 ? summed.a[last_summed] : 0;
+      const std::int64_t b_step = last_summed >= 0 ? summed.b[last_summed] : 0;
+      Walk by(summed, rows * length > 0 ? last_summed : 0, 0);
+      for (std::int64_t r = 0; r < rows; ++r, by.next()) {
+        std::int64_t dy = at.a + by.a, b = at.b + by.b;
+        for (std::int64_t l = 0; l < length; ++l, dy += dy_step, b += b_step)
+          if (step == 1)
+            for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i);
+          else
+            for (std::int64_t i = 0; i < count; ++i) sums[i] += term(dy + i, b + i * step);
       }
       for (std::int64_t i = 0; i < count; ++i) da[o + i] = static_cast<T>(sums[i]);
       o += count;

@@ -124,6 +124,88 @@ PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
   }
 }
 
+// a[0] b[0] a[1] b[1] of the lower half of each 128 bits, and of their upper half.
+PYNN_INLINE Vector<float> unpack_low(Vector<float> a, Vector<float> b) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+#else
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#endif
+}
+PYNN_INLINE Vector<float> unpack_high(Vector<float> a, Vector<float> b) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+#else
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+PYNN_INLINE Vector<double> unpack_low(Vector<double> a, Vector<double> b) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, 0, 4, 2, 6);
+#else
+  return __builtin_shufflevector(a, b, 0, 2);
+#endif
+}
+PYNN_INLINE Vector<double> unpack_high(Vector<double> a, Vector<double> b) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, 1, 5, 3, 7);
+#else
+  return __builtin_shufflevector(a, b, 1, 3);
+#endif
+}
+
+// One vector of pieces of 16 bytes, which lie `stride` elements apart.
+template <typename T>
+PYNN_INLINE Vector<double> load_pieces(const T* from, std::int64_t stride) {
+  typedef double Piece __attribute__((vector_size(16)));
+  Piece piece[kVectorBytes / 16];
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectorBytes / 16; ++i)
+    __builtin_memcpy(&piece[i], from + i * stride, sizeof(Piece));
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(__builtin_shufflevector(piece[0], piece[1], 0, 1, 2, 3),
+                                 __builtin_shufflevector(piece[2], piece[3], 0, 1, 2, 3), 0, 1, 2,
+                                 3, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(piece[0], piece[1], 0, 1, 2, 3);
+#else
+  return piece[0];
+#endif
+}
+
+// columns[c] = column c of kLanes rows that are `row_stride` apart: as many columns as 16 bytes
+// hold, so that nothing crosses the 128 bits that every instruction set shuffles fastest.
+PYNN_INLINE void load_columns(const float* from, std::int64_t row_stride,
+                              Vector<float> (&columns)[4]) {
+  Vector<float> rows[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    rows[i] = (Vector<float>)load_pieces(from + i * row_stride, 4 * row_stride);
+  const auto low01 = (Vector<double>)unpack_low(rows[0], rows[1]);
+  const auto high01 = (Vector<double>)unpack_high(rows[0], rows[1]);
+  const auto low23 = (Vector<double>)unpack_low(rows[2], rows[3]);
+  const auto high23 = (Vector<double>)unpack_high(rows[2], rows[3]);
+  columns[0] = (Vector<float>)unpack_low(low01, low23);
+  columns[1] = (Vector<float>)unpack_high(low01, low23);
+  columns[2] = (Vector<float>)unpack_low(high01, high23);
+  columns[3] = (Vector<float>)unpack_high(high01, high23);
+}
+PYNN_INLINE void load_columns(const double* from, std::int64_t row_stride,
+                              Vector<double> (&columns)[2]) {
+  const Vector<double> even = load_pieces(from, 2 * row_stride);
+  const Vector<double> odd = load_pieces(from + row_stride, 2 * row_stride);
+  columns[0] = unpack_low(even, odd);
+  columns[1] = unpack_high(even, odd);
+}
+
 // memcpy of a short run without the call: two copies of a fixed size that overlap.
 template <typename T, int Count>
 PYNN_INLINE void copy_few(std::int64_t count, const T* from, T* to) {
