@@ -278,6 +278,23 @@ void bind_plan(py::module_& m) {
            })
       .def("forward", &AnyPass::forward, "node"_a)
       .def("backward", &AnyPass::backward, "node"_a)
+      .def(
+          "forward_all",
+          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
+             std::int64_t step, int output) {
+            pass.set_stream(seed, step, 0);
+            pass.set_input(input, array);
+            pass.forward(0);
+            return pass.read(output);
+          },
+          "input"_a, "array"_a, "seed"_a, "step"_a, "output"_a)
+      .def(
+          "backward_all",
+          [](AnyPass& pass, int output, const py::array& gradient, int node) {
+            pass.write_gradient(output, gradient, false);
+            pass.backward(node);
+          },
+          "output"_a, "gradient"_a, "node"_a)
       .def("read", &AnyPass::read, "value"_a)
       .def("write", &AnyPass::write, "value"_a, "array"_a)
       .def("read_gradient", &AnyPass::read_gradient, "value"_a)

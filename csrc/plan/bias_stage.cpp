@@ -27,16 +27,16 @@ class BiasStage final : public Stage<T> {
     const T* const b = run.stored[static_cast<std::size_t>(node_.b)];
     T* const y = run.at(y_data_);
     const std::int64_t rows = x_.channels * x_.height;  // of images
-    parallel_for(
-        blocks.count() * rows, x_.width * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t row = blocks.begin * rows + begin; row < blocks.begin * rows + end;
-               ++row) {
-            const std::int64_t plane = row / x_.height, h = row % x_.height;
-            isa_table<T>().bias.forward_block(x_.width, x + plane * x_.plane() + x_.at(h, 0),
-                                              b + row % rows * x_.width,
-                                              y + plane * y_.plane() + y_.at(h, 0));
-          }
-        });
+    parallel_for(blocks.count() * rows, x_.width * kBlockLanes * 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t row = blocks.begin * rows + begin;
+                        row < blocks.begin * rows + end; ++row) {
+                     const std::int64_t plane = row / x_.height, h = row % x_.height;
+                     isa_table<T>().bias.forward_block(
+                         x_.width, x + plane * x_.plane() + x_.at(h, 0), b + row % rows * x_.width,
+                         y + plane * y_.plane() + y_.at(h, 0));
+                   }
+                 });
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
@@ -50,16 +50,12 @@ class BiasStage final : public Stage<T> {
     const T* const dy = run.at(dy_data_);
     const std::int64_t features = gradient_.features();
     const ParameterGradient<T> db(run, node_.b, db_again_);
-    const auto& kernels = isa_table<T>().dot_product;
     parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
                  [&](std::int64_t begin, std::int64_t end) {
                    T* const part = db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
-                   for (std::int64_t f = begin; f < end; ++f) {
-                     alignas(64) T sums[kBlockLanes] = {};
-                     for (std::int64_t block = 0; block < gradient_.blocks(); ++block)
-                       kernels.sum_columns(1, dy + (block * features + f) * kBlockLanes, sums);
-                     kernels.sum_lanes(1, sums, db.add(), part + f - begin);
-                   }
+                   isa_table<T>().dot_product.sum_rows(end - begin, kBlockLanes, gradient_.blocks(),
+                                                       gradient_.block(), 1,
+                                                       dy + begin * kBlockLanes, db.add(), part);
                    db.done(begin, end - begin, part);
                  });
   }

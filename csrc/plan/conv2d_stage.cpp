@@ -216,11 +216,14 @@ class Conv2dStage final : public Stage<T> {
         dw_(builder.value(node.w).needed),
         db_(node.b >= 0 && builder.value(node.b).needed),
         dw_again_(dw_again),
-        db_again_(db_again) {
+        db_again_(db_again),
+        masked_(builder.value(node.y).masked),
+        mask_dx_(builder.masks(node.x, dx)) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
     forward_ = forward_sweep(shape_, x_, y_, tile, sizeof(T));
     if (!builder.backward) return;
     if (node.relu) builder.keep(node.y);
+    if (mask_dx_) builder.keep(node.x);
     if (dx_mode_ != GradientMode::none)
       backward_ = backward_sweep(shape_, dx_, dy_, tile, sizeof(T));
     if (dw_) {
@@ -249,7 +252,7 @@ class Conv2dStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = run.at(dy_data_);
-    if (node_.relu) {
+    if (node_.relu && !masked_) {
       const T* const y = run.at(y_data_);
       parallel_rows<2>({&dy_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
@@ -258,6 +261,7 @@ class Conv2dStage final : public Stage<T> {
     if (dx_mode_ != GradientMode::none) {
       OuterProduct<T> product{};
       product.accumulate = dx_mode_ == GradientMode::add;
+      product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
       const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
       sweep(blocks, backward_, product, weights(run),
             outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
@@ -308,6 +312,7 @@ class Conv2dStage final : public Stage<T> {
             product.c = c + block * c_layout.block() + group * sweep.rows * c_layout.plane();
             product.c_row = c_layout.plane();
             if (product.bias) product.bias += group * sweep.rows;
+            if (product.mask) product.mask += product.c - c;
             for (const Piece& piece : sweep.strips[static_cast<std::size_t>(unit % strips)]) {
               const PixelClass& c_class = sweep.classes[piece.pixel_class];
               product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
@@ -393,16 +398,10 @@ class Conv2dStage final : public Stage<T> {
 
   void bias_gradients(std::int64_t rows, const T* dy, const ParameterGradient<T>& db,
                       std::int64_t first) const {
-    const auto& kernels = isa_table<T>().dot_product;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      alignas(64) T sums[kBlockLanes] = {};
-      for (std::int64_t block = 0; block < dy_.blocks(); ++block)
-        kernels.sum_columns(dy_.pixels(), dy + block * dy_.block() + r * dy_.plane(), sums);
-      T part;
-      T* const to = db.updates() ? &part : db.memory() + first + r;
-      kernels.sum_lanes(1, sums, db.add(), to);
-      db.done(first + r, 1, to);
-    }
+    T* const to = db.updates() ? scratch<T>(rows) : db.memory() + first;
+    isa_table<T>().dot_product.sum_rows(rows, dy_.plane(), dy_.blocks(), dy_.block(), dy_.pixels(),
+                                        dy, db.add(), to);
+    db.done(first, rows, to);
   }
 
   static std::optional<ParameterGradient<T>> gradient(const Run<T>& run, bool wanted, int value,
@@ -417,6 +416,7 @@ class Conv2dStage final : public Stage<T> {
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
   const bool dw_, db_, dw_again_, db_again_;
+  const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
   Sweep forward_, backward_;
   std::vector<std::int32_t> taps_, positions_;
 };

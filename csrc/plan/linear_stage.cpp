@@ -33,6 +33,8 @@ class LinearStage final : public Stage<T> {
         db_(node.b >= 0 && builder.value(node.b).needed),
         dw_again_(dw_again),
         db_again_(db_again),
+        masked_(builder.value(node.y).masked),
+        mask_dx_(builder.masks(node.x, dx)),
         rows_as_given_(builder.value(node.x).input && pitch_ == inputs_) {
     inputs_times_1_ = multiples<std::int32_t>(inputs_, 1);
     inputs_times_lanes_ = multiples<std::int32_t>(inputs_, kBlockLanes);
@@ -40,6 +42,7 @@ class LinearStage final : public Stage<T> {
     y_blocks_ = multiples<std::int64_t>(blocks_, outputs_ * kBlockLanes);
     if (!builder.backward) return;
     if (node.relu) builder.keep(node.y);
+    if (mask_dx_) builder.keep(node.x);
     if (dx_mode_ != GradientMode::none) {
       outputs_times_inputs_ = multiples<std::int32_t>(outputs_, inputs_);
       outputs_times_lanes_ = multiples<std::int32_t>(outputs_, kBlockLanes);
@@ -80,7 +83,7 @@ class LinearStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = run.at(dy_data_);
-    if (node_.relu) {
+    if (node_.relu && !masked_) {
       const T* const y = run.at(y_data_);
       parallel_rows<1>({&dy_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[0], dy + at[0]);
@@ -117,6 +120,7 @@ class LinearStage final : public Stage<T> {
     product.c_row = kBlockLanes;
     product.c_columns = x_blocks_.data();
     product.accumulate = dx_mode_ == GradientMode::add;
+    product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
     parallel_product(product);
   }
 
@@ -184,15 +188,10 @@ class LinearStage final : public Stage<T> {
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {
-    const auto& kernels = isa_table<T>().dot_product;
     const ParameterGradient<T> db(run, node_.b, db_again_);
     T* const part = db.updates() ? scratch<T>(outputs_) : db.memory();
-    for (std::int64_t o = 0; o < outputs_; ++o) {
-      alignas(64) T sums[kBlockLanes] = {};
-      for (std::int64_t block = 0; block < blocks_; ++block)
-        kernels.sum_columns(1, dy + (block * outputs_ + o) * kBlockLanes, sums);
-      kernels.sum_lanes(1, sums, db.add(), part + o);
-    }
+    isa_table<T>().dot_product.sum_rows(outputs_, kBlockLanes, blocks_, outputs_ * kBlockLanes, 1,
+                                        dy, db.add(), part);
     db.done(0, outputs_, part);
   }
 
@@ -203,6 +202,7 @@ class LinearStage final : public Stage<T> {
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
   const bool dw_, db_, dw_again_, db_again_;
+  const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
   const bool rows_as_given_;
   int rows_ = -1;
   std::vector<std::int32_t> inputs_times_1_, inputs_times_lanes_, outputs_times_inputs_,

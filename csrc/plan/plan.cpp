@@ -67,6 +67,7 @@ Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
     if (!values_[i].stored) values_[i].layout = layout_of(graph_.shapes[i]);
   }
   for (const int input : graph_.inputs) values_[static_cast<std::size_t>(input)].input = true;
+  values_[static_cast<std::size_t>(graph_.output)].is_output = true;
   fuse();
   find_segments();
   lay_out();
@@ -95,6 +96,7 @@ void Plan<T>::fuse() {
       if (!product) return;
       product->y = relu->y;
       product->relu = true;
+      values_[static_cast<std::size_t>(relu->y)].relu = true;
       relu->x = -1;  // fused: it has no stage
     };
     PlanNode& product = graph_.nodes[static_cast<std::size_t>(before)];

@@ -26,6 +26,9 @@ struct Value {
   bool input = false;    // an input of the graph
   bool needed = false;   // whether its gradient is wanted
   bool reached = false;  // whether the output depends on it, on the way backward
+  bool is_output = false;
+  bool relu = false;    // it is the result of a product with relu
+  bool masked = false;  // whoever writes its gradient does relu's part of the backward pass
   int data = -1;
   int gradient = -1;
   int gradients_read = 0;  // how many stages add to its gradient
@@ -48,6 +51,9 @@ struct Run {
   T* at(int buffer) const { return reinterpret_cast<T*>(memory + arena->offset(buffer)); }
 };
 
+// How a gradient is to be written: the first stage that has one overwrites.
+enum class GradientMode { none, overwrite, add };
+
 // What a stage may ask for while a plan is built. Times: segment i (nodes whose stages take turns
 // at each block of samples) runs forward at time i and backward at time 2 segments - 1 - i.
 template <typename T>
@@ -59,6 +65,14 @@ struct Builder {
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
   int backward_time() const { return 2 * segments - 1 - segment; }
+  // Whether the stage that writes this gradient alone, as a product, is to set it to 0 where relu
+  // was.
+  bool masks(int number, GradientMode dx) {
+    Value& x = value(number);
+    x.masked = dx == GradientMode::overwrite && x.relu && x.gradients_read == 1 &&
+               !x.layout.has_halo() && !x.is_output;
+    return x.masked;
+  }
   // The data of a value are read in the backward pass of this node.
   void keep(int number) {
     if (backward && value(number).data >= 0) arena.extend(value(number).data, backward_time());
@@ -98,9 +112,6 @@ struct BlockRange {
   std::int64_t begin, end;
   std::int64_t count() const { return end - begin; }
 };
-
-// How a gradient is to be written: the first stage that has one overwrites.
-enum class GradientMode { none, overwrite, add };
 
 struct StageReport {
   std::string what;        // "conv2d 5 x 5, 1 -> 20 channels + relu"

@@ -130,21 +130,32 @@ void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
 }
 
 template <typename T>
-void sum_columns(std::int64_t depth, const T* a, T* sums) {
+void sum_rows(std::int64_t rows, std::int64_t row, std::int64_t blocks, std::int64_t stride,
+              std::int64_t columns, const T* a, bool add, T* to) {
   constexpr int lanes = kLanes<T>;
-  Vector<T> sum[4] = {load(sums), {}, {}, {}};
-  const std::int64_t vectors = depth * (kBlockLanes / lanes);
-  std::int64_t i = 0;
-  for (; i + 4 <= vectors; i += 4)
+  const std::int64_t vectors = columns * (kBlockLanes / lanes);
+  T sums[lanes * lanes];
+  for (std::int64_t first = 0; first < rows; first += lanes) {
+    const std::int64_t count = rows - first < lanes ? rows - first : lanes;
+    for (std::int64_t r = 0; r < count; ++r) {
+      Vector<T> sum[4] = {};
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        const T* const from = a + (first + r) * row + block * stride;
+        std::int64_t i = 0;
+        for (; i + 4 <= vectors; i += 4)
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) sum[j] = sum[j] + load(a + (i + j) * lanes);
-  for (; i < vectors; ++i) sum[0] = sum[0] + load(a + i * lanes);
-  store<T>(sums, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+          for (int j = 0; j < 4; ++j) sum[j] = sum[j] + load(from + (i + j) * lanes);
+        for (; i < vectors; ++i) sum[0] = sum[0] + load(from + i * lanes);
+      }
+      store<T>(sums + r * lanes, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+    sum_lanes<T>(count, sums, add, to + first);
+  }
 }
 
 template <typename T>
 DotProductKernels<T> kernels() {
-  return {run<T>, sum_lanes<T>, sum_columns<T>, kMostRows, kLanes<T>};
+  return {run<T>, sum_lanes<T>, sum_rows<T>, kMostRows, kLanes<T>};
 }
 
 }  // namespace

@@ -29,8 +29,10 @@ struct DotProductKernels {
   void (*run)(const DotProduct<T>& product);
   // to[i] = the sum of the lanes of sums[i], or is increased by it, in the order of a fixed tree.
   void (*sum_lanes)(std::int64_t count, const T* sums, bool accumulate, T* to);
-  // sums (one register) += the elements of a (depth, 16).
-  void (*sum_columns)(std::int64_t depth, const T* a, T* sums);
+  // to[i] = the sum of the elements of a at i * row + block * stride, (columns, 16), for all
+  // blocks, or is increased by it.
+  void (*sum_rows)(std::int64_t rows, std::int64_t row, std::int64_t blocks, std::int64_t stride,
+                   std::int64_t columns, const T* a, bool add, T* to);
   std::int64_t rows;   // of the largest tile
   std::int64_t lanes;  // of a register
 };

@@ -235,6 +235,7 @@ class FusedPass:
         self.run = run = plan.core.start()
         self.output, (self.input,) = graph.output, graph.inputs
         self._last = len(graph.nodes) - 1
+        self._settings: Sequence[tuple[Any, ...]] = ()  # that the pass has
         for number, array in stored_arrays(graph).items():
             run.set_stored(number, np.asarray(array, order="C"))
         for number, variable in graph.variables.items():
@@ -244,18 +245,15 @@ class FusedPass:
 
     def forward(self, array: Array, seed: int, step: int) -> Array:
         """The output for an input (C-contiguous, of the graph's dtype)."""
-        run = self.run
-        run.set_stream(seed, step & 0xFFFFFFFF, 0)
-        run.set_input(self.input, array)
-        run.forward(0)
-        return run.read(self.output)
+        return self.run.forward_all(self.input, array, seed, step & 0xFFFFFFFF, self.output)
 
     def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
         """Gradients and updates, given the settings of each group."""
-        for group, values in enumerate(settings):
-            self.run.set_settings(group, *values)
-        self.run.write_gradient(self.output, dy, False)
-        self.run.backward(self._last)
+        if settings != self._settings:
+            for group, values in enumerate(settings):
+                self.run.set_settings(group, *values)
+            self._settings = settings
+        self.run.backward_all(self.output, dy, self._last)
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:

@@ -52,6 +52,7 @@ class FusedGroup:
         self._optimizer, self._index = optimizer, index
         self._group = optimizer.param_groups[index]
         self._names = tuple(optimizer._slot_names(self._group))
+        self._checked: tuple[Any, ...] = ()
         self._all, self._params = optimizer._slots, list(self._group["params"])
         self._slots = [optimizer._slots[parameter] for parameter in self._params]
         self._segments = list(
@@ -82,8 +83,11 @@ class FusedGroup:
             or any(slots.steps != steps for slots in self._slots)
         ):
             return None
-        optimizer._check(group)
-        return (optimizer._rule, *optimizer._settings(group, steps + 1))
+        settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
+        if settings != self._checked:
+            optimizer._check(group)
+            self._checked = settings
+        return settings
 
     def updated(self) -> None:
         """Say that every parameter has been updated."""
