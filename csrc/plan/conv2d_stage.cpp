@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 
 #include "plan/products.h"
 #include "plan/rows.h"
@@ -166,7 +165,7 @@ Sweep backward_sweep(const Conv2dShape& s, const Layout& dx, const Layout& dy, s
   Sweep sweep;
   const std::int64_t outputs = s.O / s.groups;
   sweep.rows = s.C / s.groups;
-  sweep.a_row = w.KH * w.KW;
+  sweep.a_row = outputs * w.KH * w.KW;
   std::map<std::pair<Taps, Taps>, std::size_t> known;
   for (std::int64_t h = 0; h < w.H; ++h)
     for (std::int64_t v = 0; v < w.W; ++v) {
@@ -178,8 +177,7 @@ Sweep backward_sweep(const Conv2dShape& s, const Layout& dx, const Layout& dy, s
         for (std::int64_t o = 0; o < outputs; ++o)
           for (const std::int64_t kh : rows)
             for (const std::int64_t kw : columns) {
-              c.a_offsets.push_back(
-                  static_cast<std::int32_t>((o * sweep.rows * w.KH + kh) * w.KW + kw));
+              c.a_offsets.push_back(static_cast<std::int32_t>((o * w.KH + kh) * w.KW + kw));
               c.b_offsets.push_back(static_cast<std::int32_t>(
                   o * dy.plane() + (rows[0] - kh) * w.dilation_h / w.stride_h * dy.row() +
                   (columns[0] - kw) * w.dilation_w / w.stride_w * kBlockLanes));
@@ -224,9 +222,13 @@ class Conv2dStage final : public Stage<T> {
     if (!builder.backward) return;
     if (node.relu) builder.keep(node.y);
     if (mask_dx_) builder.keep(node.x);
-    if (dx_mode_ != GradientMode::none)
+    if (dx_mode_ != GradientMode::none) {
       backward_ = backward_sweep(shape_, dx_, dy_, tile, sizeof(T));
+      transposed_ = builder.backward_scratch(weight_count());
+    }
+    if (db_) bias_shards_ = builder.backward_scratch(dy_.blocks() * shape_.O);
     if (dw_) {
+      shards_ = builder.backward_scratch(dy_.blocks() * weight_count());
       builder.keep(node.x);
       const Window& w = shape_.window;
       for (std::int64_t c = 0; c < shape_.C / shape_.groups; ++c)
@@ -250,6 +252,10 @@ class Conv2dStage final : public Stage<T> {
           run.at(x_data_), x_, channels * x_.plane(), run.at(y_data_), y_);
   }
 
+  void begin_backward(const Run<T>& run) const override {
+    if (dx_mode_ != GradientMode::none) transpose_weights(weights(run), run.at(transposed_));
+  }
+
   void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = run.at(dy_data_);
     if (node_.relu && !masked_) {
@@ -258,19 +264,28 @@ class Conv2dStage final : public Stage<T> {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
       });
     }
+    if (dw_) weight_gradients(run, blocks, dy);
+    if (db_) {
+      for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
+        isa_table<T>().dot_product.sum_rows(shape_.O, dy_.plane(), 1, 0, dy_.pixels(),
+                                            dy + block * dy_.block(), false,
+                                            run.at(bias_shards_) + block * shape_.O);
+    }
     if (dx_mode_ != GradientMode::none) {
       OuterProduct<T> product{};
       product.accumulate = dx_mode_ == GradientMode::add;
       product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
       const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
-      sweep(blocks, backward_, product, weights(run),
+      sweep(blocks, backward_, product, run.at(transposed_),
             outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
             outputs * dy_.plane(), run.at(dx_data_), dx_);
     }
   }
 
   void finish_backward(const Run<T>& run) const override {
-    if (dw_ || db_) weight_gradients(run, run.at(dy_data_));
+    if (dw_)
+      combine(weight_count(), run.at(shards_), ParameterGradient<T>(run, node_.w, dw_again_));
+    if (db_) combine(shape_.O, run.at(bias_shards_), ParameterGradient<T>(run, node_.b, db_again_));
   }
 
   StageReport report() const override {
@@ -316,7 +331,7 @@ class Conv2dStage final : public Stage<T> {
             for (const Piece& piece : sweep.strips[static_cast<std::size_t>(unit % strips)]) {
               const PixelClass& c_class = sweep.classes[piece.pixel_class];
               product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
-              product.depth_block = depth_block(product.depth);
+              product.depth_block = depth_block(product.rows, product.depth);
               product.a_offsets = c_class.a_offsets.data();
               product.b_offsets = c_class.b_offsets.data();
               product.columns = piece.end - piece.begin;
@@ -328,86 +343,103 @@ class Conv2dStage final : public Stage<T> {
         });
   }
 
-  static std::int64_t depth_block(std::int64_t depth) {
-    constexpr std::int64_t kMost = 384;
-    const std::int64_t parts = std::max<std::int64_t>((depth + kMost - 1) / kMost, 1);
+  // A tile of few rows reads as much of B as one of many: what it reads of a few channels stays in
+  // the first-level cache.
+  std::int64_t depth_block(std::int64_t rows, std::int64_t depth) const {
+    const std::int64_t most = rows <= 2 ? shape_.window.KH * shape_.window.KW : 384;
+    const std::int64_t parts = std::max<std::int64_t>((depth + most - 1) / most, 1);
     return std::max<std::int64_t>((depth + parts - 1) / parts, 1);
   }
 
-  void weight_gradients(const Run<T>& run, const T* dy) const {
+  std::int64_t weight_count() const {
+    return shape_.O * (shape_.C / shape_.groups) * shape_.window.KH * shape_.window.KW;
+  }
+
+  // For each group (channels, outputs, taps), so that the gradient of x reads rows, too.
+  void transpose_weights(const T* w, T* to) const {
+    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+    const std::int64_t taps = shape_.window.KH * shape_.window.KW;
+    parallel_for(shape_.groups * channels, outputs * taps * 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i)
+                     for (std::int64_t o = 0; o < outputs; ++o) {
+                       const T* const from =
+                           w + ((i / channels * outputs + o) * channels + i % channels) * taps;
+                       std::copy(from, from + taps, to + (i * outputs + o) * taps);
+                     }
+                 });
+  }
+
+  // The weight gradient of each of these blocks, in its shard.
+  void weight_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const auto& kernels = isa_table<T>().dot_product;
     const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
     const auto columns = static_cast<std::int64_t>(taps_.size());
     const auto positions = dy_.pixels();
     const std::int64_t row_tiles = (outputs + kernels.rows - 1) / kernels.rows;
-    // As many tasks as give threads about equal work, and sums that stay in the second-level cache.
-    constexpr std::int64_t kTasks = 16, kSumBytes = 128 * 1024;
+    constexpr std::int64_t kSumBytes = 128 * 1024;  // that stay in the second-level cache
+    const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
     const std::int64_t sum_bytes =
         kernels.rows * columns * kernels.lanes * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t panels = std::clamp<std::int64_t>(
-        std::max(kTasks / (row_tiles * shape_.groups), sum_bytes / kSumBytes + 1), 1,
-        std::max<std::int64_t>(columns / 6, 1));
+    const std::int64_t panels = std::min(sum_bytes / kSumBytes + 1, column_tiles);
     constexpr std::int64_t kPositions =
         128;  // whose gradients, of a tile's rows, stay in the first
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
-    const T* const x = dw_ ? run.at(x_data_) : nullptr;
-    const std::optional<ParameterGradient<T>> dw = gradient(run, dw_, node_.w, dw_again_);
-    const std::optional<ParameterGradient<T>> db = gradient(run, db_, node_.b, db_again_);
-    const std::int64_t work =
-        2 * kernels.rows * (columns / panels + 1) * positions * dy_.blocks() * kBlockLanes;
-    parallel_for(
-        shape_.groups * row_tiles * panels, work, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t group = task / panels / row_tiles, tile = task / panels % row_tiles;
-            const std::int64_t row = outputs * tile / row_tiles;
-            const std::int64_t rows = outputs * (tile + 1) / row_tiles - row;
-            const std::int64_t first = group * outputs + row;
-            const T* const dy_rows = dy + first * dy_.plane();
-            if (db && task % panels == 0) bias_gradients(rows, dy_rows, *db, first);
-            if (!dw) continue;
-            const std::int64_t panel = task % panels;
-            const std::int64_t column = columns * panel / panels;
-            const std::int64_t count = columns * (panel + 1) / panels - column;
-            T* const sums = scratch<T>(rows * count * kernels.lanes + count);
-            T* const part = sums + rows * count * kernels.lanes;
-            std::fill(sums, sums + rows * count * kernels.lanes, T(0));
-            for (std::int64_t block = 0; block < dy_.blocks(); ++block)
-              for (std::int64_t strip = 0; strip < strips; ++strip) {
-                const std::int64_t p = positions * strip / strips;
-                DotProduct<T> product;
-                product.rows = rows;
-                product.columns = count;
-                product.depth = positions * (strip + 1) / strips - p;
-                product.a = dy_rows + block * dy_.block() + p * kBlockLanes;
-                product.a_row = dy_.plane();
-                product.b = x + block * x_.block() + group * channels * x_.plane();
-                product.b_columns = taps_.data() + column;
-                product.b_offsets = positions_.data() + p;
-                product.sums = sums;
-                kernels.run(product);
-              }
-            for (std::int64_t r = 0; r < rows; ++r) {
-              const std::int64_t at = (first + r) * columns + column;
-              T* const to = dw->updates() ? part : dw->memory() + at;
-              kernels.sum_lanes(count, sums + r * count * kernels.lanes, dw->add(), to);
-              dw->done(at, count, to);
-            }
-          }
-        });
+    const T* const x = run.at(x_data_);
+    T* const shards = run.at(shards_);
+    const std::int64_t work = 2 * kernels.rows * (columns / panels + 1) * positions * kBlockLanes;
+    const std::int64_t tasks = shape_.groups * row_tiles * panels;
+    parallel_for(blocks.count() * tasks, work, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t unit = begin; unit < end; ++unit) {
+        const std::int64_t block = blocks.begin + unit / tasks, task = unit % tasks;
+        const std::int64_t group = task / panels / row_tiles, tile = task / panels % row_tiles;
+        const std::int64_t row = outputs * tile / row_tiles;
+        const std::int64_t first = group * outputs + row, panel = task % panels;
+        const std::int64_t column = columns * (column_tiles * panel / panels) / column_tiles;
+        const std::int64_t end_column =
+            columns * (column_tiles * (panel + 1) / panels) / column_tiles;
+        DotProduct<T> product;
+        product.rows = outputs * (tile + 1) / row_tiles - row;
+        product.columns = end_column - column;
+        product.a_row = dy_.plane();
+        product.b = x + block * x_.block() + group * channels * x_.plane();
+        product.b_columns = taps_.data() + column;
+        const std::int64_t sums = product.rows * product.columns * kernels.lanes;
+        product.sums = scratch<T>(sums);
+        std::fill(product.sums, product.sums + sums, T(0));
+        for (std::int64_t strip = 0; strip < strips; ++strip) {
+          const std::int64_t p = positions * strip / strips;
+          product.depth = positions * (strip + 1) / strips - p;
+          product.a = dy + block * dy_.block() + first * dy_.plane() + p * kBlockLanes;
+          product.b_offsets = positions_.data() + p;
+          kernels.run(product);
+        }
+        for (std::int64_t r = 0; r < product.rows; ++r)
+          kernels.sum_lanes(product.columns, product.sums + r * product.columns * kernels.lanes,
+                            false,
+                            shards + block * weight_count() + (first + r) * columns + column);
+      }
+    });
   }
 
-  void bias_gradients(std::int64_t rows, const T* dy, const ParameterGradient<T>& db,
-                      std::int64_t first) const {
-    T* const to = db.updates() ? scratch<T>(rows) : db.memory() + first;
-    isa_table<T>().dot_product.sum_rows(rows, dy_.plane(), dy_.blocks(), dy_.block(), dy_.pixels(),
-                                        dy, db.add(), to);
-    db.done(first, rows, to);
-  }
-
-  static std::optional<ParameterGradient<T>> gradient(const Run<T>& run, bool wanted, int value,
-                                                      bool again) {
-    if (!wanted) return std::nullopt;
-    return ParameterGradient<T>(run, value, again);
+  // gradient = the shards, added in the order of the blocks.
+  void combine(std::int64_t size, const T* shards, const ParameterGradient<T>& gradient) const {
+    constexpr std::int64_t kPiece = 1024;
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * dy_.blocks() * 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   T sums[kPiece];
+                   for (std::int64_t piece = begin; piece < end; ++piece) {
+                     const std::int64_t first = piece * kPiece;
+                     const std::int64_t count = std::min(kPiece, size - first);
+                     T* const to = gradient.updates() ? sums : gradient.memory() + first;
+                     if (!gradient.add()) std::fill(to, to + count, T(0));
+                     for (std::int64_t block = 0; block < dy_.blocks(); ++block) {
+                       const T* const shard = shards + block * size + first;
+                       for (std::int64_t i = 0; i < count; ++i) to[i] += shard[i];
+                     }
+                     gradient.done(first, count, to);
+                   }
+                 });
   }
 
   const Conv2dNode node_;
@@ -416,7 +448,9 @@ class Conv2dStage final : public Stage<T> {
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
   const bool dw_, db_, dw_again_, db_again_;
-  const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
+  const bool masked_, mask_dx_;         // by relu: dy already is, dx is to be
+  int shards_ = -1, bias_shards_ = -1;  // gradients of the parameters, of each block
+  int transposed_ = -1;                 // weights
   Sweep forward_, backward_;
   std::vector<std::int32_t> taps_, positions_;
 };

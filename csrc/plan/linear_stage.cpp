@@ -119,6 +119,9 @@ class LinearStage final : public Stage<T> {
     product.c = run.at(dx_data_);
     product.c_row = kBlockLanes;
     product.c_columns = x_blocks_.data();
+    // Few columns leave little to do for what is read of w, which lies in rows of its own for each
+    // k: few of them at a time stay within reach of the processor's prefetching.
+    if (blocks_ <= 2) product.depth_block = 32;
     product.accumulate = dx_mode_ == GradientMode::add;
     product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
     parallel_product(product);

@@ -352,6 +352,7 @@ int Plan<T>::backward(const Run<T>& run, int node) const {
     if (std::any_of(has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.begin),
                     has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.end),
                     [](char has) { return has; })) {
+      in_reverse([&](const Stage<T>& stage) { stage.begin_backward(run); });
       for_each_block(segment, [&](BlockRange blocks) {
         in_reverse([&](const Stage<T>& stage) { stage.backward(run, blocks); });
       });

@@ -128,6 +128,8 @@ class Stage {
   // Only these blocks; where the stage is not local, they are all.
   virtual void forward(const Run<T>& run, BlockRange blocks) const = 0;
   virtual void backward(const Run<T>& run, BlockRange blocks) const = 0;
+  // What comes before the first block.
+  virtual void begin_backward(const Run<T>&) const {}
   // What remains when all blocks have been walked: gradients and updates of parameters.
   virtual void finish_backward(const Run<T>&) const {}
   virtual StageReport report() const = 0;

@@ -155,7 +155,7 @@ void sum_rows(std::int64_t rows, std::int64_t row, std::int64_t blocks, std::int
 
 template <typename T>
 DotProductKernels<T> kernels() {
-  return {run<T>, sum_lanes<T>, sum_rows<T>, kMostRows, kLanes<T>};
+  return {run<T>, sum_lanes<T>, sum_rows<T>, kMostRows, kMostColumns<kMostRows>, kLanes<T>};
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct DotProductKernels {
   // blocks, or is increased by it.
   void (*sum_rows)(std::int64_t rows, std::int64_t row, std::int64_t blocks, std::int64_t stride,
                    std::int64_t columns, const T* a, bool add, T* to);
-  std::int64_t rows;   // of the largest tile
-  std::int64_t lanes;  // of a register
+  std::int64_t rows, columns;  // of the largest tile
+  std::int64_t lanes;          // of a register
 };
 
 }  // namespace pynn

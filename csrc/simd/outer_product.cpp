@@ -119,6 +119,7 @@ TileFunction<T> find_tile(std::int64_t rows, std::int64_t vectors) {
 std::int64_t tile_vectors(std::int64_t rows) {
   if (rows <= kMostRows<8>) return 8;
   if (rows <= kMostRows<4>) return 4;
+  if (rows <= kMostRows<3>) return 3;
   return kUsualVectors;
 }
 
