@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from pynn.errors import ShapeError
 from pynn.graph import Array, Attributes, Graph, Node, Shape, Stored
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """Where random nodes draw from: the seed, the number of steps done before, and the first
     sample's place in the batch."""
 
@@ -29,16 +27,12 @@ class Stream:
     first_sample: int = 0
 
 
-@dataclass
 class Tape:
     """What a forward pass leaves for the backward pass, and its result."""
 
-    values: dict[int, Array]
-    output: Array
-    stream: Stream
-    outputs: dict[int, tuple[Array, ...]] = field(
-        default_factory=dict
-    )  # by the number of the node's output
+    def __init__(self, values: dict[int, Array], output: Array, stream: Stream) -> None:
+        self.values, self.output, self.stream = values, output, stream
+        self.outputs: dict[int, tuple[Array, ...]] = {}  # by the number of the node's output
 
 
 def _attributes(node: Node, stream: Stream) -> Attributes:
@@ -122,8 +116,7 @@ def _aliases(output: Array, inputs: Sequence[Array]) -> bool:
     return any(np.may_share_memory(output, array) for array in inputs)
 
 
-@dataclass
-class Gradients:
+class Gradients(NamedTuple):
     """The gradients of one backward pass."""
 
     inputs: list[Array | None]
