@@ -136,18 +136,18 @@ PYNN_INLINE T exponential_of_nonpositive(T x) {
   return x < ExpConstants<T>::kSmallestNormal ? T(0) : multiply_add(scale, e.q, scale);
 }
 
-// exp(x) - 1 for x <= 0, with small relative error.
-template <typename T>
-PYNN_INLINE T expm1_of_nonpositive(T x) {
-  const ReducedExp<T> e = reduced_exp(x < T(-64) ? T(-64) : x);
-  const T scale = power_of_two(e.shifted);
-  return multiply_add(scale, e.q, scale - T(1));
-}
-
+// tanh(x) = e / (e + 2), e = exp(2 x) - 1. Where it rounds to 1, e may be anything; where it is -0,
+// e has lost the sign. The argument is not limited first: everything waits for what comes first.
 template <typename T>
 PYNN_INLINE T hyperbolic_tangent(T x) {
-  const T e = expm1_of_nonpositive(T(-2) * absolute(x));
-  return copy_sign(-e / (T(2) + e), x);
+  using Bits = typename ExpConstants<T>::Bits;
+  const ReducedExp<T> reduced = reduced_exp(T(2) * x);
+  const T scale = power_of_two(reduced.shifted);
+  const T e = multiply_add(scale, reduced.q, scale - T(1));
+  const T quotient = e / (e + T(2));
+  const T y = absolute(x) > T(20) ? T(1) : quotient;
+  const Bits sign = bits_as<Bits>(x) & bits_as<Bits>(T(-0.0));
+  return bits_as<T>(bits_as<Bits>(y) | sign);
 }
 
 template <typename T>

@@ -1,5 +1,7 @@
 // Prints the largest error of exp, tanh, sigmoid and log over all float32 values, for every
 // instruction set that this processor has; ends with 1 where one is above its bound. Takes minutes.
+// Arguments: the functions wanted; without any, all.
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <iomanip>
@@ -53,12 +55,15 @@ std::vector<Worst> worst_of_each_isa(Function function, const std::vector<IsaLoo
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  const std::vector<std::string> wanted(arguments + 1, arguments + count);
   const auto isas = loops_of_each_isa<float>();
   bool within_bounds = true;
   std::cout << std::fixed << std::setprecision(3);
   for (int f = 0; f < kFunctions; ++f) {
     const auto function = static_cast<Function>(f);
+    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), name(function)) == wanted.end())
+      continue;
     const std::vector<Worst> worst = worst_of_each_isa(function, isas);
     for (std::size_t k = 0; k < isas.size(); ++k) {
       std::cout << isas[k].isa << " " << name(function) << ": " << worst[k].error << " ulp at "
