@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
         "with `pip install -e .`, or start Python in another folder"
     ) from error
 
-from pynn import init, nn, ops, optim
+from pynn import init, nn, ops
 from pynn.backends import backend, get_backend
 from pynn.errors import (
     BackendError,
@@ -39,12 +39,12 @@ from pynn.nn.summary import summary
 from pynn.random import default_rng, get_seed, manual_seed
 
 if TYPE_CHECKING:
-    from pynn import data, io, testing, train
+    from pynn import data, io, optim, testing, train
     from pynn.config import show_config
     from pynn.train import compile, evaluate, fit
 
 # Loaded when they are first used, so that `import pynn` costs little more than NumPy.
-_MODULES = ("data", "io", "testing", "train")
+_MODULES = ("data", "io", "optim", "testing", "train")
 _FUNCTIONS = {
     "compile": "pynn.train",
     "evaluate": "pynn.train",

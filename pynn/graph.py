@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -40,8 +39,7 @@ def real_array(name: str, value: ArrayLike) -> Array:
     return array
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """An operator as graphs see it. `k` is a module of kernels: `pynn._core` or `pynn.reference`.
 
     Attributes:
@@ -81,8 +79,7 @@ def register(operator: Operator) -> Operator:
     return operator
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One call of an operator. `inputs` and `output` are numbers of values; None is an absent
     input."""
 
@@ -94,24 +91,26 @@ class Node:
     ordinal: int  # among the random nodes of the graph; -1 where the operator draws nothing
 
 
-@dataclass
 class Graph:
-    """What one forward method does for one input shape, dtype and mode."""
+    """What one forward method does for one input shape, dtype and mode.
 
-    dtype: np.dtype[Any]
-    names: dict[int, str]  # id of a module -> its path in the model
-    registered: set[int]  # ids of the parameters and buffers of the model
-    shapes: list[Shape] = field(default_factory=list)
-    inputs: list[int] = field(default_factory=list)
-    variables: dict[int, Stored] = field(default_factory=dict)
-    constants: dict[int, Array] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
-    output: int = -1
-    scope: list[str] = field(default_factory=list)
-    plans: dict[Any, Any] = field(default_factory=dict)  # what executors compiled, by what they ran
-    _numbers: dict[int, int] = field(
-        default_factory=dict
-    )  # id of a variable -> number of its value
+    Args:
+        dtype: the dtype of the model.
+        names: id of a module -> its path in the model.
+        registered: ids of the parameters and buffers of the model.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], names: dict[int, str], registered: set[int]) -> None:
+        self.dtype, self.names, self.registered = dtype, names, registered
+        self.shapes: list[Shape] = []
+        self.inputs: list[int] = []
+        self.variables: dict[int, Stored] = {}
+        self.constants: dict[int, Array] = {}
+        self.nodes: list[Node] = []
+        self.output = -1
+        self.scope: list[str] = []
+        self.plans: dict[Any, Any] = {}  # what executors compiled, by what they ran
+        self._numbers: dict[int, int] = {}  # id of a variable -> number of its value
 
     def new_value(self, shape: Shape) -> int:
         """Number a new value of this shape."""

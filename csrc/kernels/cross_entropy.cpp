@@ -144,9 +144,12 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
       }
     for (int lane = 0; lane < kLanes; ++lane) sum[lane] += partial[lane];
   }
+  T loss[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane)
+    loss[lane] = mass[lane] * natural_log(sum[lane]) - product[lane];
   for (int lane = 0; lane < count; ++lane) {
     const bool ignored = task.labels && label[lane] == task.ignored_label;
-    task.loss[first + lane] = ignored ? T(0) : mass[lane] * natural_log(sum[lane]) - product[lane];
+    task.loss[first + lane] = ignored ? T(0) : loss[lane];
   }
   if (!task.gradient) return;
 

@@ -25,8 +25,12 @@ void forward(const SoftmaxShape& s, std::int64_t begin, std::int64_t end, const 
           e[i] = exponential_of_nonpositive(y_block[i]);
         for (std::int64_t r = 0; r < count; ++r) {
           const T* e_r = e + r * s.axis;
+          e[r] = sum<T>(s.axis, [=](std::int64_t j) { return e_r[j]; });  // of a row done with
+        }
+        for (std::int64_t r = 0; r < count; ++r) e[r] = natural_log(e[r]);
+        for (std::int64_t r = 0; r < count; ++r) {
           T* y_r = y_block + r * s.axis;
-          const T log_sum = natural_log(sum<T>(s.axis, [=](std::int64_t j) { return e_r[j]; }));
+          const T log_sum = e[r];
           for (std::int64_t j = 0; j < s.axis; ++j) y_r[j] -= log_sum;
         }
       },

@@ -46,7 +46,6 @@ def backward(graph: Graph, tape: Tape, dy: Array, *, add: bool = False) -> Gradi
             are returned.
     """
     if isinstance(tape, PlanTape):
-        assert tape.plan is not None
         gradients = tape.plan.backward(tape, dy, add=add)
     else:
         assert isinstance(tape, NodeTape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,11 +18,14 @@ from pynn.executors.tape import (
 from pynn.graph import Array, Graph, Node
 
 
-@dataclass
 class NodeTape(Tape):
     """A tape that holds all values."""
 
-    values: dict[int, Array] = field(default_factory=dict)
+    def __init__(
+        self, stream: Stream, needed: Sequence[bool] | None, values: dict[int, Array]
+    ) -> None:
+        super().__init__(stream, needed)
+        self.values = values
 
 
 def _operands(node: Node, values: dict[int, Array]) -> list[Array | None]:
@@ -36,7 +38,7 @@ def forward(
     """Run the graph; see `pynn.executors.forward`."""
     k = kernels()
     values = dict(zip(graph.inputs, inputs, strict=True)) | stored_arrays(graph)
-    tape = NodeTape(np.empty(0), stream, needed, values=values)
+    tape = NodeTape(stream, needed, values)
     free = graph.last_uses() if needed is None else None
     for index, node in enumerate(graph.nodes):
         outputs = run_node(graph, node, k, _operands(node, values), stream)

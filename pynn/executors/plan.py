@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,17 @@ from pynn.graph import Array, Graph, Stored
 _SMALLEST_BATCH = 16
 
 
-@dataclass
 class PlanTape(Tape):
     """A tape whose values are in the memory of a plan's pass; the pass goes back to the plan when
     the tape is dropped."""
 
-    plan: Plan | None = None
-    run: _core.Pass | None = None
-    stored: dict[int, Array] = field(default_factory=dict)
+    def __init__(self, plan: Plan, run: _core.Pass, stream: Stream) -> None:
+        super().__init__(stream, plan.needed)
+        self.plan, self.run = plan, run
+        self.stored = stored_arrays(plan.graph)
 
     def __del__(self) -> None:
-        if self.plan is not None and self.run is not None:
-            self.plan.free.append(self.run)
+        self.plan.free.append(self.run)
 
 
 class Plan:
@@ -75,9 +73,7 @@ class Plan:
             run = self.free.pop()  # by another thread it may just have been taken
         except IndexError:
             run = self.core.start()
-        tape = PlanTape(
-            np.empty(0), stream, self.needed, plan=self, run=run, stored=stored_arrays(graph)
-        )
+        tape = PlanTape(self, run, stream)
         for number, array in tape.stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
         run.set_stream(stream.seed, stream.step & 0xFFFFFFFF, stream.first_sample & 0xFFFFFFFF)
@@ -97,7 +93,6 @@ class Plan:
     def backward(self, tape: PlanTape, dy: Array, *, add: bool) -> Gradients:
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
-        assert run is not None
         assert needed is not None
         trained = [
             (number, variable)
@@ -138,7 +133,6 @@ class Plan:
         return np.zeros(self.graph.shapes[number], self.graph.dtype)
 
     def _operands(self, tape: PlanTape, index: int) -> list[Array | None]:
-        assert tape.run is not None
         return [
             None
             if number is None
@@ -151,7 +145,6 @@ class Plan:
     def _foreign_backward(self, tape: PlanTape, index: int, fresh: dict[int, Array]) -> None:
         """A node that the plan does not know."""
         graph, run, needed = self.graph, tape.run, self.needed
-        assert run is not None
         assert needed is not None
         node = graph.nodes[index]
         dy = run.read_gradient(node.output)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from pynn.errors import ShapeError
 from pynn.graph import Array, Attributes, Graph, Node, Shape, Stored
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """Where random nodes draw from: the seed, the number of steps done before, and the first
     sample's place in the batch."""
 
@@ -24,7 +22,6 @@ class Stream:
     first_sample: int = 0
 
 
-@dataclass
 class Tape:
     """What a forward pass leaves for the backward pass, and its result.
 
@@ -36,14 +33,13 @@ class Tape:
             that it does not know gave.
     """
 
-    output: Array
-    stream: Stream
-    needed: Sequence[bool] | None
-    outputs: dict[int, tuple[Array, ...]] = field(default_factory=dict)
+    def __init__(self, stream: Stream, needed: Sequence[bool] | None) -> None:
+        self.output: Array = np.empty(0)
+        self.stream, self.needed = stream, needed
+        self.outputs: dict[int, tuple[Array, ...]] = {}
 
 
-@dataclass
-class Gradients:
+class Gradients(NamedTuple):
     """The gradients of one backward pass. Those of parameters are empty where they were added to
     the parameters' own."""
 

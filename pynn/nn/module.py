@@ -7,8 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -37,8 +36,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-@dataclass
-class Trace:
+class Trace(NamedTuple):
     """A graph and what the model was when it was recorded."""
 
     graph: Graph

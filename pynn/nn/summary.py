@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pynn.graph import Shape
 from pynn.nn.module import Module
 from pynn.nn.parameter import Parameter
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One node: its place, operator, output shape (without the batch) and the parameters first used
     there."""
 
@@ -21,8 +20,7 @@ class Row:
     parameters: int
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """A table that prints itself.
 
     Attributes:

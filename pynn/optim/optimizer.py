@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,19 +17,17 @@ from pynn.nn.parameter import Parameter, Segment, flatten
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 
-@dataclass
 class _Slots:
     """State of one parameter: arrays in its shape, views of flat buffers, and how many updates it
     has seen."""
 
-    arrays: dict[str, Array]
-    segment: Segment | None = None
-    offset: int = 0
-    steps: int = 0
+    def __init__(self, arrays: dict[str, Array], steps: int = 0) -> None:
+        self.arrays, self.steps = arrays, steps
+        self.segment: Segment | None = None
+        self.offset = 0
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Neighbours in a flat buffer that are updated in one pass: data, gradient and state, all
     (size,)."""
 

@@ -2,12 +2,13 @@
 //
 // A weak symbol may be merged with another set's, and a static initialiser runs on any processor:
 // either would execute instructions that the processor may not have. A spill in the innermost loop
-// of a matrix product costs much of its speed.
+// of a matrix product costs much of its speed, and so does mathematics for one value at a time.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -41,9 +42,10 @@ struct Instruction {
   std::string text;
 
   unsigned long target() const {  // of a jump within the function, or 0
-    if (text[0] != 'j' && text[0] != 'b') return 0;
-    const std::size_t space = text.find(' ');
-    return space == std::string::npos ? 0 : std::strtoul(text.c_str() + space, nullptr, 16);
+    const bool jumps = text[0] == 'j' || text[0] == 'b' || text.rfind("cb", 0) == 0;
+    const std::size_t end = text.find(" <");  // jne 4c <tile+0x10>, or cbnz x0, 4c <...>
+    if (!jumps || end == std::string::npos) return 0;
+    return std::strtoul(text.c_str() + text.find_last_of(" \t", end - 1) + 1, nullptr, 16);
   }
   bool multiplies() const {
     return text.rfind("vfm", 0) == 0 || text.rfind("mulp", 0) == 0 || text.rfind("fmla", 0) == 0;
@@ -100,6 +102,18 @@ void check_tiles(const std::string& objdump, const std::string& file) {
   CHECK(tiles >= 8, file, tiles, "tiles found");
 }
 
+// A loop over a function of csrc/simd/math.h is vector code: here, it divides vectors.
+void check_vectors(const std::string& objdump, const std::string& file) {
+  const std::vector<std::string> lines =
+      lines_of(objdump + " -d --no-show-raw-insn '" + file + "'");
+  for (const auto& [x86, arm] : {std::pair{"divps", ".4s"}, std::pair{"divpd", ".2d"}})
+    CHECK(std::any_of(lines.begin(), lines.end(),
+                      [&, x86 = x86, arm = arm](const std::string& line) {
+                        return has(line, x86) || (has(line, "fdiv\tv") && has(line, arm));
+                      }),
+          file, "has no", x86);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -115,6 +129,8 @@ int main(int count, char** arguments) {
       CHECK(!has(symbol, "_GLOBAL__sub_I"), file, "initialiser:", symbol);
     }
     if (ends_with(file, "gemm.cpp.o")) check_tiles(objdump, file);
+    if (ends_with(file, "tanh.cpp.o") || ends_with(file, "sigmoid.cpp.o"))
+      check_vectors(objdump, file);
   }
   return pynn::test::failures() ? 1 : 0;
 }

@@ -216,7 +216,7 @@ TEST(idle_threads_sleep) {
   CHECK(processor_seconds() - before < 0.1, processor_seconds() - before);
 }
 
-#ifndef PYNN_UNDER_TSAN  // which does not follow threads into a child
+#ifndef PYNN_WITHOUT_FORK  // ThreadSanitizer and qemu-user do not follow threads into a child
 TEST(a_forked_child_has_its_own_pool) {
   set_num_threads(3);
   CHECK(covers_once(64));
