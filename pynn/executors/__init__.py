@@ -53,7 +53,7 @@ def backward(graph: Graph, tape: Tape, dy: Array, *, add: bool = False) -> Gradi
     if add:
         for variable, gradient in gradients.variables:
             variable.add_gradient(gradient)
-        gradients.variables = []
+        gradients.variables.clear()
     return gradients
 
 

@@ -113,21 +113,18 @@ class Plan:
         while index >= 0:
             self._foreign_backward(tape, index, fresh)
             index = run.backward(index - 1)
-        gradients = Gradients(
+        if in_place:
+            for _, variable in trained:
+                variable.take_gradient()
+        return Gradients(
             inputs=[
                 (run.read_gradient(number) if self.core.reached(number) else self._zeros(number))
                 if needed[number]
                 else None
                 for number in graph.inputs
             ],
-            variables=[],
+            variables=[] if in_place else [(variable, fresh[n]) for n, variable in trained],
         )
-        if in_place:
-            for _, variable in trained:
-                variable.take_gradient()
-        else:
-            gradients.variables = [(variable, fresh[number]) for number, variable in trained]
-        return gradients
 
     def _zeros(self, number: int) -> Array:
         return np.zeros(self.graph.shapes[number], self.graph.dtype)
