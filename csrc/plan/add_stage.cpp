@@ -12,7 +12,7 @@ class AddStage final : public Stage<T> {
       : a_(builder.value(node.a).layout),
         b_(builder.value(node.b).layout),
         y_(builder.value(node.y).layout),
-        gradient_(without_halo(y_)),
+        gradient_(builder.value(node.y).gradient_layout),
         a_data_(builder.value(node.a).data),
         b_data_(builder.value(node.b).data),
         y_data_(builder.value(node.y).data),

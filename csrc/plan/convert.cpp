@@ -12,7 +12,9 @@ constexpr std::int64_t kRun = 128;
 struct Runs {
   explicit Runs(const Layout& layout)
       : layout(layout),
-        length(layout.has_halo() ? layout.width : kRun),
+        length(layout.has_halo() ? layout.width
+               : layout.gap > 0  ? layout.pixels()
+                                 : kRun),
         per_block((layout.features() + length - 1) / std::max<std::int64_t>(length, 1)) {}
 
   const Layout layout;
@@ -22,7 +24,8 @@ struct Runs {
     return std::min(length, layout.features() - run * length);
   }
   std::int64_t offset(std::int64_t run) const {  // in a block
-    if (!layout.has_halo()) return run * length * kBlockLanes;
+    if (layout.dense()) return run * length * kBlockLanes;
+    if (!layout.has_halo()) return run * layout.plane();
     return run / layout.height * layout.plane() + layout.at(run % layout.height, 0);
   }
 };
@@ -78,16 +81,16 @@ void from_blocks(const Layout& layout, const T* blocks, T* rows) {
 template <typename T>
 void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to,
                  BlockRange blocks) {
-  const Layout& images = from_layout.has_halo() ? from_layout : to_layout;
+  const Layout& images = !from_layout.dense() ? from_layout : to_layout;
   const Runs runs(images);
   const auto dense = [&](std::int64_t run) { return run * runs.length * kBlockLanes; };
   for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
     for (std::int64_t run = 0; run < runs.per_block; ++run) {
       const T* const source = from + block * from_layout.block() +
-                              (from_layout.has_halo() ? runs.offset(run) : dense(run));
+                              (!from_layout.dense() ? runs.offset(run) : dense(run));
       std::copy(
           source, source + runs.count(run) * kBlockLanes,
-          to + block * to_layout.block() + (to_layout.has_halo() ? runs.offset(run) : dense(run)));
+          to + block * to_layout.block() + (!to_layout.dense() ? runs.offset(run) : dense(run)));
     }
 }
 

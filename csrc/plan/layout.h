@@ -12,20 +12,32 @@ namespace pynn {
 struct Layout {
   std::int64_t samples = 0, channels = 0, height = 1, width = 1;
   std::int64_t top = 0, bottom = 0, left = 0, right = 0;  // halo
+  std::int64_t gap = 0;                                   // lines of 16 between channels
 
   std::int64_t blocks() const { return (samples + kBlockLanes - 1) / kBlockLanes; }
   std::int64_t pixels() const { return height * width; }
   std::int64_t features() const { return channels * pixels(); }
   bool has_halo() const { return top + bottom + left + right > 0; }
+  bool dense() const { return !has_halo() && gap == 0; }
   // In elements:
   std::int64_t row() const { return (left + width + right) * kBlockLanes; }
-  std::int64_t plane() const { return (top + height + bottom) * row(); }
+  std::int64_t plane() const { return (top + height + bottom) * row() + gap * kBlockLanes; }
   std::int64_t block() const { return channels * plane(); }
   std::int64_t size() const { return blocks() * block(); }
   std::int64_t at(std::int64_t h, std::int64_t w) const {
     return (top + h) * row() + (left + w) * kBlockLanes;
   }
 };
+
+// Channels, and rows of images, a power of two apart would all lie in the same few lines of a
+// cache.
+inline void spread(Layout& layout) {
+  constexpr std::int64_t kAlike = 8;
+  if (layout.has_halo() && (layout.left + layout.width + layout.right) % kAlike == 0)
+    ++layout.right;
+  layout.gap =
+      layout.channels > 1 && layout.pixels() >= 16 && layout.plane() / kBlockLanes % 2 == 0 ? 1 : 0;
+}
 
 // Of an array (N, ...): channels and pixels where it has four axes, otherwise channels alone.
 inline Layout layout_of(const Shape& shape) {

@@ -158,32 +158,29 @@ class LinearStage final : public Stage<T> {
     update_weights(product, dw);
   }
 
-  // Tiles of the gradient, each of which updates its weights while it is in the cache.
+  // Tiles of the gradient, each of which updates its weights while it is in the cache. A panel of x
+  // stays in the first-level cache for all rows.
   void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
-    constexpr std::int64_t kTasks = 16, kTileBytes = 64 * 1024;
     const auto& kernels = isa_table<T>().outer_product;
-    const std::int64_t rows =
-        std::max<std::int64_t>((outputs_ + kernels.rows - 1) / kernels.rows, 1);
-    const std::int64_t tile_bytes =
-        kernels.rows * pitch_ * static_cast<std::int64_t>(sizeof(T)) + 1;
-    const std::int64_t panels =
-        std::clamp<std::int64_t>(std::max(kTasks / rows, tile_bytes / kTileBytes), 1,
-                                 std::max<std::int64_t>(product.columns / kernels.columns, 1));
+    const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;
+    const std::int64_t panels = (product.columns + kernels.columns - 1) / kernels.columns;
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
     parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
-        const std::int64_t row = outputs_ * (task / panels) / rows, panel = task % panels;
+        const std::int64_t row = outputs_ * (task % rows) / rows, panel = task / rows;
         const std::int64_t column = product.columns * panel / panels;
         OuterProduct<T> part = product;
-        part.rows = outputs_ * (task / panels + 1) / rows - row;
+        part.rows = outputs_ * (task % rows + 1) / rows - row;
         part.columns = product.columns * (panel + 1) / panels - column;
         if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+        const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
+        for (std::int64_t r = 0; r < part.rows; ++r)
+          dw.prefetch((row + r) * inputs_ + column * kBlockLanes, count);
         part.a += row * product.a_row;
         part.b_columns += column;
         part.c_row = part.columns * kBlockLanes;
         part.c = scratch<T>(part.rows * part.c_row);
         kernels.run(part);
-        const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
         for (std::int64_t r = 0; r < part.rows; ++r)
           dw.done((row + r) * inputs_ + column * kBlockLanes, count, part.c + r * part.c_row);
       }

@@ -141,6 +141,35 @@ void Plan<T>::find_segments() {
   }
 }
 
+// Values that some stage walks as one run of features.
+template <typename T>
+std::vector<char> Plan<T>::find_dense() const {
+  std::vector<char> dense(values_.size(), 0);
+  const auto at = [&](int value) -> char& { return dense[static_cast<std::size_t>(value)]; };
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const PlanNode& node : graph_.nodes) {
+      const Ports p = ports(node);
+      const bool alike =
+          std::holds_alternative<PointwiseNode>(node) || std::holds_alternative<DropoutNode>(node);
+      const bool flat = std::holds_alternative<ReshapeNode>(node) ||
+                        std::holds_alternative<BiasNode>(node) ||
+                        std::holds_alternative<AddNode>(node);
+      if (!alike && !flat) continue;
+      std::vector<int> both = p.inputs;
+      both.push_back(p.output);
+      const bool any = flat || std::any_of(both.begin(), both.end(),
+                                           [&](int value) { return value >= 0 && at(value); });
+      for (const int value : both)
+        if (any && value >= 0 && !at(value)) {
+          at(value) = 1;
+          changed = true;
+        }
+    }
+  }
+  return dense;
+}
+
 // Halos, buffers and the times they are alive.
 template <typename T>
 void Plan<T>::lay_out() {
@@ -149,6 +178,15 @@ void Plan<T>::lay_out() {
   for (const PlanNode& node : graph_.nodes)
     if (const auto* conv = std::get_if<Conv2dNode>(&node))
       add_halo(*conv, values_[static_cast<std::size_t>(conv->x)].layout);
+  const std::vector<char> dense = find_dense();
+  for (std::size_t i = 0; i < values_.size(); ++i) {
+    Value& value = values_[i];
+    if (value.stored) continue;
+    value.gradient_layout = layout_of(value.shape);
+    if (dense[i]) continue;
+    spread(value.layout);
+    spread(value.gradient_layout);
+  }
 
   const auto bytes = [](const Layout& layout) {
     return layout.size() * static_cast<std::int64_t>(sizeof(T));
@@ -174,7 +212,7 @@ void Plan<T>::lay_out() {
     }
     const auto* const reshape = std::get_if<ReshapeNode>(&node);
     const Value* const x = reshape ? &values_[static_cast<std::size_t>(reshape->x)] : nullptr;
-    if (x && !x->layout.has_halo() && !y.layout.has_halo()) {
+    if (x && x->layout.dense() && y.layout.dense()) {
       y.data = x->data;
       arena_.extend(y.data, time);
     } else {
@@ -187,7 +225,7 @@ void Plan<T>::lay_out() {
   // Backward, the output's gradient is the first that is written.
   const auto add_gradient = [&](Value& value, int time) {
     if (value.gradient < 0)
-      value.gradient = arena_.add(bytes(without_halo(value.layout)), time, time);
+      value.gradient = arena_.add(bytes(value.gradient_layout), time, time);
     else
       arena_.extend(value.gradient, time);
   };
@@ -203,8 +241,10 @@ void Plan<T>::lay_out() {
       if (input < 0) continue;
       Value& x = values_[static_cast<std::size_t>(input)];
       if (x.stored || !x.needed) continue;
-      if (std::holds_alternative<ReshapeNode>(node) && x.gradients_read == 1 && x.gradient < 0)
-        x.gradient = y.gradient;
+      const bool in_place = std::holds_alternative<ReshapeNode>(node) ||
+                            std::holds_alternative<PointwiseNode>(node) ||
+                            std::holds_alternative<DropoutNode>(node);
+      if (in_place && x.gradients_read == 1 && x.gradient < 0) x.gradient = y.gradient;
       add_gradient(x, time);
       if (x.input) arena_.extend(x.gradient, 2 * segments);
     }
@@ -375,12 +415,12 @@ void Plan<T>::write(const Run<T>& run, int number, const T* rows) const {
 
 template <typename T>
 void Plan<T>::read_gradient(const Run<T>& run, int number, T* rows) const {
-  from_blocks(without_halo(value(number).layout), run.at(value(number).gradient), rows);
+  from_blocks(value(number).gradient_layout, run.at(value(number).gradient), rows);
 }
 
 template <typename T>
 void Plan<T>::write_gradient(const Run<T>& run, int number, const T* rows, bool add) const {
-  const Layout layout = without_halo(value(number).layout);
+  const Layout layout = value(number).gradient_layout;
   T* const gradient = run.at(value(number).gradient);
   if (!add) return to_blocks(layout, rows, gradient);
   std::vector<T> part(static_cast<std::size_t>(layout.size()));

@@ -88,6 +88,7 @@ class Plan {
   void fuse();
   void find_backward();
   void find_segments();
+  std::vector<char> find_dense() const;
   void lay_out();
   void make_stages();
   GradientMode gradient_mode(int value);

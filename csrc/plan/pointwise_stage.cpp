@@ -13,7 +13,7 @@ class PointwiseStage final : public Stage<T> {
       : node_(node),
         x_(builder.value(node.x).layout),
         y_(builder.value(node.y).layout),
-        gradient_(without_halo(x_)),
+        gradient_(builder.value(node.x).gradient_layout),
         x_data_(builder.value(node.x).data),
         y_data_(builder.value(node.y).data),
         dx_data_(builder.value(node.x).gradient),

@@ -13,6 +13,7 @@ class ReshapeStage final : public Stage<T> {
   ReshapeStage(Builder<T>& builder, const ReshapeNode& node, GradientMode dx)
       : x_(builder.value(node.x).layout),
         y_(builder.value(node.y).layout),
+        gradient_(builder.value(node.x).gradient_layout),
         x_data_(builder.value(node.x).data),
         y_data_(builder.value(node.y).data),
         dx_data_(builder.value(node.x).gradient),
@@ -25,7 +26,7 @@ class ReshapeStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none || dx_data_ == dy_data_) return;
-    pass_gradient(without_halo(x_), blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
+    pass_gradient(gradient_, blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
                   run.at(dx_data_));
   }
 
@@ -34,7 +35,7 @@ class ReshapeStage final : public Stage<T> {
   }
 
  private:
-  const Layout x_, y_;
+  const Layout x_, y_, gradient_;
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
 };

@@ -15,9 +15,10 @@ template <std::size_t Count, typename Function>
 void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange blocks,
                    std::int64_t work_per_element, const Function& function) {
   const Layout& first = *layouts[0];
-  bool halo = false;
-  for (const Layout* layout : layouts) halo = halo || layout->has_halo();
-  if (!halo) {
+  bool flat = true;
+  for (const Layout* layout : layouts)
+    flat = flat && !layout->has_halo() && layout->plane() == first.plane();
+  if (flat) {
     constexpr std::int64_t kPiece = 4096;
     const std::int64_t start = blocks.begin * first.block(), size = blocks.count() * first.block();
     parallel_for((size + kPiece - 1) / kPiece, kPiece * work_per_element,
@@ -51,12 +52,6 @@ void pass_gradient(const Layout& layout, BlockRange blocks, const T* from, bool 
     T* const target = to + at[0];
     for (std::int64_t i = 0; i < count; ++i) target[i] = add ? target[i] + source[i] : source[i];
   });
-}
-
-// Layout of a gradient: that of its value without the halo.
-inline Layout without_halo(Layout layout) {
-  layout.top = layout.bottom = layout.left = layout.right = 0;
-  return layout;
 }
 
 }  // namespace pynn

@@ -21,11 +21,12 @@ namespace pynn {
 // where the plan keeps none.
 struct Value {
   Shape shape;
-  Layout layout;
-  bool stored = false;   // a parameter, buffer or constant: its memory is the caller's
-  bool input = false;    // an input of the graph
-  bool needed = false;   // whether its gradient is wanted
-  bool reached = false;  // whether the output depends on it, on the way backward
+  Layout layout;           // of its data
+  Layout gradient_layout;  // without the halo
+  bool stored = false;     // a parameter, buffer or constant: its memory is the caller's
+  bool input = false;      // an input of the graph
+  bool needed = false;     // whether its gradient is wanted
+  bool reached = false;    // whether the output depends on it, on the way backward
   bool is_output = false;
   bool relu = false;    // it is the result of a product with relu
   bool masked = false;  // whoever writes its gradient does relu's part of the backward pass
@@ -97,6 +98,10 @@ class ParameterGradient {
   bool updates() const { return update_.settings != nullptr; }
   bool add() const { return add_; }
   T* memory() const { return memory_; }
+  // These elements are soon to be updated.
+  void prefetch(std::int64_t first, std::int64_t count) const {
+    if (updates()) update_.prefetch(first, count);
+  }
   // The elements first ... first + count have been written to g.
   void done(std::int64_t first, std::int64_t count, const T* g) const {
     if (updates()) update_.apply(first, count, g);

@@ -22,6 +22,13 @@ struct Update {
   T* p = nullptr;
   T* state[2] = {nullptr, nullptr};
 
+  void prefetch(std::int64_t first, std::int64_t count) const {
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    for (T* const array : {p, state[0], state[1]})
+      for (std::int64_t i = 0; array && i < count; i += kLine)
+        __builtin_prefetch(array + first + i, 1);
+  }
+
   // g (count,) is the gradient of the elements first ... first + count.
   void apply(std::int64_t first, std::int64_t count, const T* g) const {
     const auto at = [first](T* array) { return array ? array + first : nullptr; };
