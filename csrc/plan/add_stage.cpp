@@ -20,8 +20,8 @@ class AddStage final : public Stage<T> {
         targets_{{builder.value(node.a).gradient, da}, {builder.value(node.b).gradient, db}} {}
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    const T *const a = run.at(a_data_), *const b = run.at(b_data_);
-    T* const y = run.at(y_data_);
+    const T *const a = run.at(a_data_, blocks), *const b = run.at(b_data_, blocks);
+    T* const y = run.at(y_data_, blocks);
     parallel_rows<3>({&a_, &b_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
       const T *const left = a + at[0], *const right = b + at[1];
       T* const to = y + at[2];
@@ -30,10 +30,10 @@ class AddStage final : public Stage<T> {
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
-    const T* const dy = run.at(dy_data_);
+    const T* const dy = run.at(dy_data_, blocks);
     for (const auto& [buffer, mode] : targets_) {
       if (mode == GradientMode::none) continue;
-      pass_gradient(gradient_, blocks, dy, mode == GradientMode::add, run.at(buffer));
+      pass_gradient(gradient_, blocks, dy, mode == GradientMode::add, run.at(buffer, blocks));
     }
   }
 

@@ -20,12 +20,14 @@ class BiasStage final : public Stage<T> {
         dy_data_(builder.value(node.y).gradient),
         dx_mode_(dx),
         db_(builder.value(node.b).needed),
-        db_again_(db_again) {}
+        db_again_(db_again) {
+    if (builder.backward && db_) builder.arena.keep_whole(dy_data_);
+  }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    const T* const x = run.at(x_data_);
+    const T* const x = run.at(x_data_, blocks);
     const T* const b = run.stored[static_cast<std::size_t>(node_.b)];
-    T* const y = run.at(y_data_);
+    T* const y = run.at(y_data_, blocks);
     const std::int64_t rows = x_.channels * x_.height;  // of images
     parallel_for(blocks.count() * rows, x_.width * kBlockLanes * 2,
                  [&](std::int64_t begin, std::int64_t end) {
@@ -41,8 +43,8 @@ class BiasStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ != GradientMode::none && dx_data_ != dy_data_)
-      pass_gradient(gradient_, blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
-                    run.at(dx_data_));
+      pass_gradient(gradient_, blocks, run.at(dy_data_, blocks), dx_mode_ == GradientMode::add,
+                    run.at(dx_data_, blocks));
   }
 
   void finish_backward(const Run<T>& run) const override {

@@ -249,7 +249,7 @@ class Conv2dStage final : public Stage<T> {
     product.relu = node_.relu;
     const std::int64_t channels = shape_.C / shape_.groups;
     sweep(blocks, forward_, product, weights(run), shape_.O / shape_.groups * forward_.a_row,
-          run.at(x_data_), x_, channels * x_.plane(), run.at(y_data_), y_);
+          run.at(x_data_, blocks), x_, channels * x_.plane(), run.at(y_data_, blocks), y_);
   }
 
   void begin_backward(const Run<T>& run) const override {
@@ -257,9 +257,9 @@ class Conv2dStage final : public Stage<T> {
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
-    T* const dy = run.at(dy_data_);
+    T* const dy = run.at(dy_data_, blocks);
     if (node_.relu && !masked_) {
-      const T* const y = run.at(y_data_);
+      const T* const y = run.at(y_data_, blocks);
       parallel_rows<2>({&dy_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
       });
@@ -274,11 +274,11 @@ class Conv2dStage final : public Stage<T> {
     if (dx_mode_ != GradientMode::none) {
       OuterProduct<T> product{};
       product.accumulate = dx_mode_ == GradientMode::add;
-      product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
+      product.mask = mask_dx_ ? run.at(x_data_, blocks) : nullptr;
       const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
       sweep(blocks, backward_, product, run.at(transposed_),
             outputs * channels * shape_.window.KH * shape_.window.KW, dy, dy_,
-            outputs * dy_.plane(), run.at(dx_data_), dx_);
+            outputs * dy_.plane(), run.at(dx_data_, blocks), dx_);
     }
   }
 
@@ -385,7 +385,7 @@ class Conv2dStage final : public Stage<T> {
     constexpr std::int64_t kPositions =
         128;  // whose gradients, of a tile's rows, stay in the first
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
-    const T* const x = run.at(x_data_);
+    const T* const x = run.at(x_data_, blocks);
     T* const shards = run.at(shards_);
     const std::int64_t work = 2 * kernels.rows * (columns / panels + 1) * positions * kBlockLanes;
     const std::int64_t tasks = shape_.groups * row_tiles * panels;

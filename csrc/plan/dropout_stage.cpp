@@ -24,12 +24,12 @@ class DropoutStage final : public Stage<T> {
         dx_mode_(dx) {}
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    apply(run, blocks, x_, run.at(x_data_), y_, run.at(y_data_), false);
+    apply(run, blocks, x_, run.at(x_data_, blocks), y_, run.at(y_data_, blocks), false);
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ != GradientMode::none)
-      apply(run, blocks, gradient_, run.at(dy_data_), gradient_, run.at(dx_data_),
+      apply(run, blocks, gradient_, run.at(dy_data_, blocks), gradient_, run.at(dx_data_, blocks),
             dx_mode_ == GradientMode::add);
   }
 

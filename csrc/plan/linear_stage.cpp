@@ -163,7 +163,11 @@ class LinearStage final : public Stage<T> {
   void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
     const auto& kernels = isa_table<T>().outer_product;
     const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;
-    const std::int64_t panels = (product.columns + kernels.columns - 1) / kernels.columns;
+    constexpr std::int64_t kPanelBytes = 128 * 1024;
+    const std::int64_t column_bytes = samples_ * kBlockLanes * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t wide =
+        std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) * kernels.columns;
+    const std::int64_t panels = (product.columns + wide - 1) / wide;
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
     parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {

@@ -25,8 +25,8 @@ class MaxPool2dStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    const T* const x = run.at(x_data_);
-    T* const y = run.at(y_data_);
+    const T* const x = run.at(x_data_, blocks);
+    T* const y = run.at(y_data_, blocks);
     auto* const codes =
         codes_ < 0 ? nullptr
                    : reinterpret_cast<std::uint8_t*>(run.memory + run.arena->offset(codes_));
@@ -40,8 +40,8 @@ class MaxPool2dStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none) return;
-    const T* const dy = run.at(dy_data_);
-    T* const dx = run.at(dx_data_);
+    const T* const dy = run.at(dy_data_, blocks);
+    T* const dx = run.at(dx_data_, blocks);
     const auto* const codes =
         reinterpret_cast<const std::uint8_t*>(run.memory + run.arena->offset(codes_));
     const bool add = dx_mode_ == GradientMode::add;

@@ -72,7 +72,16 @@ Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
   find_segments();
   lay_out();
   make_stages();
-  arena_.place();
+  const auto segments = static_cast<int>(segments_.size());
+  slots_ = std::min<std::int64_t>(
+      num_threads(), values_[static_cast<std::size_t>(graph_.inputs[0])].layout.blocks());
+  arena_.place(
+      [&](int time) {
+        const int segment = time < segments ? time : 2 * segments - time;
+        return segment >= 0 && segment < segments &&
+               segments_[static_cast<std::size_t>(segment)].local;
+      },
+      slots_);
 }
 
 // relu becomes part of the product before it, where nothing else reads that product.
@@ -188,13 +197,13 @@ void Plan<T>::lay_out() {
     spread(value.gradient_layout);
   }
 
-  const auto bytes = [](const Layout& layout) {
-    return layout.size() * static_cast<std::int64_t>(sizeof(T));
+  const auto block_bytes = [](const Layout& layout) {
+    return layout.block() * static_cast<std::int64_t>(sizeof(T));
   };
   // A halo is cleared once: its memory is nobody else's.
   const auto add_data = [&](Value& value, int time) {
-    value.data = value.layout.has_halo() ? arena_.add(bytes(value.layout), -1, 2 * segments)
-                                         : arena_.add(bytes(value.layout), time, time);
+    value.data = arena_.add_blocks(value.layout.blocks(), block_bytes(value.layout), time, time);
+    if (value.layout.has_halo()) arena_.keep_apart(value.data);
   };
   for (const int input : graph_.inputs) add_data(values_[static_cast<std::size_t>(input)], -1);
   find_backward();
@@ -225,14 +234,15 @@ void Plan<T>::lay_out() {
   // Backward, the output's gradient is the first that is written.
   const auto add_gradient = [&](Value& value, int time) {
     if (value.gradient < 0)
-      value.gradient = arena_.add(bytes(value.gradient_layout), time, time);
+      value.gradient = arena_.add_blocks(value.gradient_layout.blocks(),
+                                         block_bytes(value.gradient_layout), time, time);
     else
       arena_.extend(value.gradient, time);
   };
   if (!output.stored) add_gradient(output, segments);
   for (int i = nodes - 1; i >= 0; --i) {
     if (!has_backward_[static_cast<std::size_t>(i)]) continue;
-    const int time = 2 * segments - 1 - segment_of_[static_cast<std::size_t>(i)];
+    const int time = 2 * segments - segment_of_[static_cast<std::size_t>(i)];
     const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
     const Ports p = ports(node);
     Value& y = values_[static_cast<std::size_t>(p.output)];
@@ -246,7 +256,7 @@ void Plan<T>::lay_out() {
                             std::holds_alternative<DropoutNode>(node);
       if (in_place && x.gradients_read == 1 && x.gradient < 0) x.gradient = y.gradient;
       add_gradient(x, time);
-      if (x.input) arena_.extend(x.gradient, 2 * segments);
+      if (x.input) arena_.extend(x.gradient, 2 * segments + 1);
     }
   }
 }
@@ -325,9 +335,12 @@ void Plan<T>::make_stages() {
 template <typename T>
 std::unique_ptr<Memory> Plan<T>::allocate() const {
   auto memory = std::make_unique<Memory>(arena_.bytes());
-  for (const Value& value : values_)
-    if (value.data >= 0 && value.layout.has_halo())
-      clear_halo(value.layout, reinterpret_cast<T*>(memory->data() + arena_.offset(value.data)));
+  for (const Value& value : values_) {
+    if (value.data < 0 || !value.layout.has_halo()) continue;
+    Layout layout = value.layout;
+    if (arena_.slot_bytes(value.data) > 0) layout.samples = slots_ * kBlockLanes;
+    clear_halo(layout, reinterpret_cast<T*>(memory->data() + arena_.offset(value.data)));
+  }
   return memory;
 }
 
@@ -350,18 +363,20 @@ void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   write(run, number, rows);
 }
 
-// As many blocks as threads share evenly go through the whole segment one by one; of the others,
-// all threads do each stage together.
+// A slot is a thread's. As many blocks as slots share evenly go through the whole segment one by
+// one; of the others, all threads do each stage together.
 template <typename T>
 template <typename Function>
 void Plan<T>::for_each_block(const Segment& segment, const Function& function) const {
   const std::int64_t blocks = values_[static_cast<std::size_t>(graph_.inputs[0])].layout.blocks();
-  const std::int64_t shared = segment.local ? blocks / num_threads() * num_threads() : 0;
+  const std::int64_t each = segment.local ? blocks / slots_ : 0, shared = each * slots_;
   if (shared > 0)
-    parallel_for(shared, segment.work, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t block = begin; block < end; ++block) function({block, block + 1});
+    parallel_for(slots_, each * segment.work, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t slot = begin; slot < end; ++slot)
+        for (std::int64_t i = 0; i < each; ++i)
+          function({slot * each + i, slot * each + i + 1, slot});
     });
-  if (shared < blocks) function({shared, blocks});
+  if (shared < blocks) function({shared, blocks, 0});
 }
 
 template <typename T>

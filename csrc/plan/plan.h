@@ -108,6 +108,7 @@ class Plan {
   PlanGraph graph_;
   std::vector<Value> values_;
   Arena arena_;
+  std::int64_t slots_ = 1;                         // of blocks that pass by at the same time
   std::vector<std::unique_ptr<Stage<T>>> stages_;  // null: foreign, or fused into another
   std::vector<Segment> segments_;
   std::vector<int> segment_of_;  // of each node

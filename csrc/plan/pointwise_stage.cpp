@@ -23,8 +23,8 @@ class PointwiseStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    const T* const x = run.at(x_data_);
-    T* const y = run.at(y_data_);
+    const T* const x = run.at(x_data_, blocks);
+    T* const y = run.at(y_data_, blocks);
     parallel_rows<2>({&x_, &y_}, blocks, work(), [&](std::int64_t count, const auto& at) {
       apply(count, x + at[0], y + at[1]);
     });
@@ -32,9 +32,9 @@ class PointwiseStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none) return;
-    const T* const dy = run.at(dy_data_);
-    const T* const data = run.at(reads_x() ? x_data_ : y_data_);
-    T* const dx = run.at(dx_data_);
+    const T* const dy = run.at(dy_data_, blocks);
+    const T* const data = run.at(reads_x() ? x_data_ : y_data_, blocks);
+    T* const dx = run.at(dx_data_, blocks);
     parallel_rows<2>({&gradient_, reads_x() ? &x_ : &y_}, blocks, 4,
                      [&](std::int64_t count, const auto& at) {
                        T* const to = dx + at[0];

@@ -21,13 +21,14 @@ class ReshapeStage final : public Stage<T> {
         dx_mode_(dx) {}
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    if (x_data_ != y_data_) copy_blocks(x_, run.at(x_data_), y_, run.at(y_data_), blocks);
+    if (x_data_ != y_data_)
+      copy_blocks(x_, run.at(x_data_, blocks), y_, run.at(y_data_, blocks), blocks);
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (dx_mode_ == GradientMode::none || dx_data_ == dy_data_) return;
-    pass_gradient(gradient_, blocks, run.at(dy_data_), dx_mode_ == GradientMode::add,
-                  run.at(dx_data_));
+    pass_gradient(gradient_, blocks, run.at(dy_data_, blocks), dx_mode_ == GradientMode::add,
+                  run.at(dx_data_, blocks));
   }
 
   StageReport report() const override {

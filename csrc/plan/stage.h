@@ -35,6 +35,12 @@ struct Value {
   int gradients_read = 0;  // how many stages add to its gradient
 };
 
+// Blocks of 16 samples; and where those of values that pass by lie: the first of them in this slot.
+struct BlockRange {
+  std::int64_t begin, end, slot;
+  std::int64_t count() const { return end - begin; }
+};
+
 // What one pass works on. The pointers are the caller's and stay valid until the pass that uses
 // them is over.
 template <typename T>
@@ -49,6 +55,11 @@ struct Run {
   std::uint64_t seed = 0;
   std::uint32_t step = 0, first_sample = 0;
 
+  // Of a value: what its first block would have, so that block i lies i blocks behind.
+  T* at(int buffer, BlockRange blocks) const {
+    return reinterpret_cast<T*>(memory + arena->offset(buffer) +
+                                arena->slot_bytes(buffer) * (blocks.slot - blocks.begin));
+  }
   T* at(int buffer) const { return reinterpret_cast<T*>(memory + arena->offset(buffer)); }
 };
 
@@ -56,7 +67,8 @@ struct Run {
 enum class GradientMode { none, overwrite, add };
 
 // What a stage may ask for while a plan is built. Times: segment i (nodes whose stages take turns
-// at each block of samples) runs forward at time i and backward at time 2 segments - 1 - i.
+// at each block of samples) runs forward at time i and backward at time 2 segments - i; between
+// them, at time `segments`, the output is read and its gradient written.
 template <typename T>
 struct Builder {
   std::vector<Value>& values;
@@ -65,7 +77,7 @@ struct Builder {
   bool backward = false;  // whether this node has a backward pass
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
-  int backward_time() const { return 2 * segments - 1 - segment; }
+  int backward_time() const { return 2 * segments - segment; }
   // Whether the stage that writes this gradient alone, as a product, is to set it to 0 where relu
   // was.
   bool masks(int number, GradientMode dx) {
@@ -111,11 +123,6 @@ class ParameterGradient {
   const Update<T>& update_;
   T* const memory_;
   const bool add_;
-};
-
-struct BlockRange {
-  std::int64_t begin, end;
-  std::int64_t count() const { return end - begin; }
 };
 
 struct StageReport {

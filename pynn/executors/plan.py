@@ -249,7 +249,7 @@ class FusedPass:
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     """The plan for this graph and these gradients; None where blocks of samples do not fit it: in
     small batches, and where a value has no batch axis."""
-    key = None if needed is None else tuple(needed)
+    key = (_core.get_num_threads(), None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]
     except KeyError:
