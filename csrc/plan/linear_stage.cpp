@@ -60,22 +60,20 @@ class LinearStage final : public Stage<T> {
     }
   }
 
-  bool local() const override { return false; }
-
-  void forward(const Run<T>& run, BlockRange) const override {
+  void forward(const Run<T>& run, BlockRange blocks) const override {
     OuterProduct<T> product{};
     product.rows = outputs_;
-    product.columns = blocks_;
+    product.columns = blocks.count();
     product.depth = inputs_;
     product.a = weights(run);
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
     product.b = run.at(x_data_);
     product.b_offsets = inputs_times_lanes_.data();
-    product.b_columns = x_blocks_.data();
+    product.b_columns = x_blocks_.data() + blocks.begin;
     product.c = run.at(y_data_);
     product.c_row = kBlockLanes;
-    product.c_columns = y_blocks_.data();
+    product.c_columns = y_blocks_.data() + blocks.begin;
     product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
     product.relu = node_.relu;
     parallel_product(product);
@@ -89,9 +87,12 @@ class LinearStage final : public Stage<T> {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[0], dy + at[0]);
       });
     }
-    if (dx_mode_ != GradientMode::none) input_gradients(run, dy);
-    if (db_) bias_gradients(run, dy);  // last: these may update the parameters
-    if (dw_) weight_gradients(run, dy);
+    if (dx_mode_ != GradientMode::none) input_gradients(run, blocks, dy);
+  }
+
+  void finish_backward(const Run<T>& run) const override {
+    if (db_) bias_gradients(run, run.at(dy_data_));
+    if (dw_) weight_gradients(run, run.at(dy_data_));
   }
 
   StageReport report() const override {
@@ -105,20 +106,20 @@ class LinearStage final : public Stage<T> {
     return run.stored[static_cast<std::size_t>(node_.w)];
   }
 
-  void input_gradients(const Run<T>& run, const T* dy) const {
+  void input_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     OuterProduct<T> product{};
     product.rows = inputs_;
-    product.columns = blocks_;
+    product.columns = blocks.count();
     product.depth = outputs_;
     product.a = weights(run);
     product.a_row = 1;
     product.a_offsets = outputs_times_inputs_.data();
     product.b = dy;
     product.b_offsets = outputs_times_lanes_.data();
-    product.b_columns = y_blocks_.data();
+    product.b_columns = y_blocks_.data() + blocks.begin;
     product.c = run.at(dx_data_);
     product.c_row = kBlockLanes;
-    product.c_columns = x_blocks_.data();
+    product.c_columns = x_blocks_.data() + blocks.begin;
     // Few columns leave little to do for what is read of w, which lies in rows of its own for each
     // k: few of them at a time stay within reach of the processor's prefetching.
     if (blocks_ <= 2) product.depth_block = 32;

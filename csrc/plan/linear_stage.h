@@ -9,6 +9,13 @@ struct LinearNode {
   bool relu = false;  // y = max(x w^T + b, 0)
 };
 
+// Whether threads do better to share the samples than the outputs: the weights are small enough for
+// each of them to read them all.
+inline bool shares_samples(const Shape& w, std::int64_t element_bytes) {
+  constexpr std::int64_t kWeightBytes = 256 * 1024;
+  return element_count(w) * element_bytes <= kWeightBytes;
+}
+
 template <typename T>
 std::unique_ptr<Stage<T>> make_linear_stage(Builder<T>& builder, const LinearNode& node,
                                             GradientMode dx, bool dw_again, bool db_again);

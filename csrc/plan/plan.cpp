@@ -79,7 +79,7 @@ Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
       [&](int time) {
         const int segment = time < segments ? time : 2 * segments - time;
         return segment >= 0 && segment < segments &&
-               segments_[static_cast<std::size_t>(segment)].local;
+               segments_[static_cast<std::size_t>(segment)].sharing == Sharing::blocks;
       },
       slots_);
 }
@@ -136,15 +136,29 @@ bool Plan<T>::foreign(std::size_t node) const {
 }
 
 template <typename T>
-bool Plan<T>::local(std::size_t node) const {
-  return !foreign(node) && !std::holds_alternative<LinearNode>(graph_.nodes[node]);
+typename Plan<T>::Sharing Plan<T>::sharing(std::size_t node) const {
+  return std::visit(Overloaded{
+                        [](const ForeignNode&) { return Sharing::parts; },
+                        [&](const LinearNode& n) {
+                          const Shape& w = values_[static_cast<std::size_t>(n.w)].shape;
+                          return shares_samples(w, sizeof(T)) ? Sharing::samples : Sharing::parts;
+                        },
+                        [](const Conv2dNode&) { return Sharing::blocks; },
+                        [](const MaxPool2dNode&) { return Sharing::blocks; },
+                        [](const auto&) { return Sharing::any; },
+                    },
+                    graph_.nodes[node]);
 }
 
 template <typename T>
 void Plan<T>::find_segments() {
   for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-    if (segments_.empty() || !segments_.back().local || !local(i))
-      segments_.push_back({i, i, local(i)});
+    const Sharing own = sharing(i);
+    const Sharing last = segments_.empty() ? Sharing::parts : segments_.back().sharing;
+    const bool joins = last != Sharing::parts && own != Sharing::parts &&
+                       (own == last || own == Sharing::any || last == Sharing::any);
+    if (!joins) segments_.push_back({i, i, own});
+    if (segments_.back().sharing == Sharing::any) segments_.back().sharing = own;
     segments_.back().end = i + 1;
     segment_of_.push_back(static_cast<int>(segments_.size()) - 1);
   }
@@ -363,19 +377,25 @@ void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   write(run, number, rows);
 }
 
-// A slot is a thread's. As many blocks as slots share evenly go through the whole segment one by
-// one; of the others, all threads do each stage together.
+// Where blocks go one by one, a slot is a thread's; as many blocks as slots share evenly do, and of
+// the others, all threads do each stage together.
 template <typename T>
 template <typename Function>
 void Plan<T>::for_each_block(const Segment& segment, const Function& function) const {
   const std::int64_t blocks = values_[static_cast<std::size_t>(graph_.inputs[0])].layout.blocks();
-  const std::int64_t each = segment.local ? blocks / slots_ : 0, shared = each * slots_;
-  if (shared > 0)
-    parallel_for(slots_, each * segment.work, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t slot = begin; slot < end; ++slot)
-        for (std::int64_t i = 0; i < each; ++i)
-          function({slot * each + i, slot * each + i + 1, slot});
-    });
+  if (segment.sharing == Sharing::parts) return function({0, blocks, 0});
+  if (segment.sharing != Sharing::blocks) {
+    parallel_for(blocks, segment.work,
+                 [&](std::int64_t begin, std::int64_t end) { function({begin, end, 0}); });
+    return;
+  }
+  const std::int64_t each = blocks / slots_, shared = each * slots_;
+  parallel_for(each > 0 ? slots_ : 0, each * segment.work,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t slot = begin; slot < end; ++slot)
+                   for (std::int64_t i = slot * each; i < (slot + 1) * each; ++i)
+                     function({i, i + 1, slot});
+               });
   if (shared < blocks) function({shared, blocks, 0});
 }
 

@@ -92,14 +92,20 @@ class Plan {
   void lay_out();
   void make_stages();
   GradientMode gradient_mode(int value);
-  bool local(std::size_t node) const;
   bool foreign(std::size_t node) const;
 
-  // Neighbouring nodes whose stages take turns at each block of samples, so that what one writes is
-  // still in the cache when the next reads it; a node that is not local is a segment of its own.
+  // How threads share the work of a segment.
+  enum class Sharing {
+    any,     // as the nodes before
+    blocks,  // each takes its blocks of samples through the whole segment, one by one, so that what
+             // one stage writes is still in the cache when the next reads it
+    samples,  // each takes its blocks through the whole segment, all at once
+    parts     // of each stage: a segment is one node
+  };
+  Sharing sharing(std::size_t node) const;
   struct Segment {
     std::size_t begin, end;
-    bool local;
+    Sharing sharing;
     std::int64_t work = 0;  // of a block, in floating-point operations, roughly
   };
   template <typename Function>

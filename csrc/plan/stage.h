@@ -135,9 +135,7 @@ template <typename T>
 class Stage {
  public:
   virtual ~Stage() = default;
-  // Whether blocks of samples have nothing to do with each other, apart from finish_backward.
-  virtual bool local() const { return true; }
-  // Only these blocks; where the stage is not local, they are all.
+  // Only these blocks of samples.
   virtual void forward(const Run<T>& run, BlockRange blocks) const = 0;
   virtual void backward(const Run<T>& run, BlockRange blocks) const = 0;
   // What comes before the first block.
