@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pynn.data import _batches
 from pynn.data.splits import check_seed
@@ -107,15 +107,46 @@ class Batches:
         """
         return self._batches_of(self.permutation(epoch))  # not a generator: errors come at the call
 
+    def in_order(self, order: ArrayLike) -> Iterator[tuple[Array, Array]]:
+        """Return the batches of an epoch in a given order of rows.
+
+        Args:
+            order: numbers of rows, shape (M,); each may come any number of times.
+
+        Yields:
+            As `epoch` does; the last batch has the rows that are left.
+
+        Raises:
+            ShapeError: order is not one-dimensional.
+            DTypeError: order does not hold integers.
+            IndexError: a row does not exist.
+        """
+        rows = plain_array("order", order)
+        if rows.ndim != 1:
+            raise ShapeError(f"order must have one dimension, got shape {rows.shape}")
+        if rows.size == 0:
+            return iter(())
+        if rows.dtype.kind not in "ui":
+            raise DTypeError(f"order must hold integers, got dtype {rows.dtype}")
+        outside = (rows < 0) | (rows >= len(self.images))
+        if outside.any():
+            place = int(np.argmax(outside))
+            raise IndexError(
+                f"row {rows[place]} at place {place} of order is outside 0..{len(self.images) - 1}"
+            )
+        return self._batches_of(np.ascontiguousarray(rows, np.int64))
+
     def _batches_of(self, order: NDArray[np.int64]) -> Iterator[tuple[Array, Array]]:
         images, labels = self.images, self.labels
         rows_of_images = _as_rows(images)
         bytes_of_labels = _as_rows(labels).view(np.uint8)
         buffers = [self._empty(self.batch_size) for _ in range(2)] if self.reuse else []
-        for batch in range(len(self)):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        for number, begin in enumerate(range(0, len(order), self.batch_size)):
+            rows = order[begin : begin + self.batch_size]
+            if self.drop_last and len(rows) < self.batch_size:
+                return
             if buffers:
-                x, y = (buffer[: len(rows)] for buffer in buffers[batch % 2])
+                x, y = (buffer[: len(rows)] for buffer in buffers[number % 2])
             else:
                 x, y = self._empty(len(rows))
             _batches.gather(rows_of_images, rows, _as_rows(x), self.scale)

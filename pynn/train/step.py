@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from pynn import executors
 from pynn.backends import get_backend
+from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
 from pynn.executors.plan import FusedPass, Plan, checked_plan, plan_for
 from pynn.graph import Array, Graph, Shape, Stored, plain_array
@@ -150,6 +151,37 @@ class CompiledStep:
         self.steps += 1
         self.last_finite_loss = value
         return value
+
+    def epoch(
+        self,
+        x: Array,
+        y: Array,
+        order: ArrayLike,
+        *,
+        batch_size: int = 32,
+        scale: float | None = None,
+    ) -> Array:
+        """Train on batches that are gathered, scaled and converted from the data.
+
+        Args:
+            x: all inputs, shape (N, ...), uint8, float32 or float64.
+            y: all targets, shape (N, ...).
+            order: rows of x and y in the order in which they are trained on, such as
+                `rng.permutation(N)`.
+            batch_size: the last batch has the rows that are left.
+            scale: what x is multiplied by; None is 1 / 255 for uint8 and 1 for floats.
+
+        Returns:
+            The loss of each batch before its update, float64.
+
+        Raises:
+            What a call with one batch raises; the batches before have been trained on.
+            IndexError: a row does not exist; nothing has changed.
+        """
+        batches = Batches(
+            x, y, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype, reuse=True
+        )
+        return np.array([self(*batch) for batch in batches.in_order(order)], dtype=np.float64)
 
     def plan(self, shape: Shape) -> Plan:
         """What a step on an input of this shape runs on the native back end.

@@ -128,7 +128,8 @@ int main(int count, char** arguments) {
       CHECK(!has("WwVvu", kind), file, "weak:", symbol);
       CHECK(!has(symbol, "_GLOBAL__sub_I"), file, "initialiser:", symbol);
     }
-    if (ends_with(file, "gemm.cpp.o")) check_tiles(objdump, file);
+    for (const char* tiles : {"gemm.cpp.o", "outer_product.cpp.o", "dot_product.cpp.o"})
+      if (ends_with(file, tiles)) check_tiles(objdump, file);
     if (ends_with(file, "tanh.cpp.o") || ends_with(file, "sigmoid.cpp.o"))
       check_vectors(objdump, file);
   }

@@ -535,3 +535,26 @@ def test_a_parameter_reads_as_an_array():
 def test_an_initialiser_of_the_wrong_shape_is_refused():
     with pytest.raises(pynn.ShapeError, match=r"gave shape \(1,\), expected \(2, 3\)"):
         nn.Linear(3, 2, weight_init=lambda shape, rng, dtype: np.ones(1, dtype))
+
+
+def test_an_epoch_is_its_steps():
+    x, y = RNG.integers(0, 256, (70, 12)).astype("u1"), RNG.integers(0, 3, 70)
+    order = RNG.permutation(70)[:50]
+
+    def make():
+        pynn.manual_seed(1)
+        model = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        return model, pynn.compile(model, nn.CrossEntropyLoss(), optimizer)
+
+    model, step = make()
+    losses = step.epoch(x, y, order, batch_size=20)
+    other, by_hand = make()
+    scaled = x.astype("f") * np.float32(1 / 255)
+    expected = [by_hand(scaled[rows], y[rows]) for rows in np.split(order, [20, 40])]
+    assert losses.tolist() == expected
+    for name, array in model.state_dict().items():
+        assert array.tobytes() == other.state_dict()[name].tobytes()
+    with pytest.raises(IndexError, match=r"row 70 at place 1 of order is outside 0\.\.69"):
+        step.epoch(x, y, [3, 70])
+    assert step.epoch(x, y, []).shape == (0,)

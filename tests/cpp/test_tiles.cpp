@@ -1,0 +1,220 @@
+// The tiles of plans, and what moves samples into lanes and back: against loops in double, with all
+// arrays at forbidden pages.
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "kernel_runs.h"
+
+namespace {
+
+using namespace pynn;        // NOLINT: a test of this namespace
+using namespace pynn::test;  // NOLINT
+
+constexpr std::int64_t kLanes16 = kBlockLanes;
+
+std::vector<std::int32_t> steps(std::int64_t count, std::int64_t step) {
+  std::vector<std::int32_t> result;
+  for (std::int64_t i = 0; i < count; ++i) result.push_back(static_cast<std::int32_t>(i * step));
+  return result;
+}
+
+struct OuterCase {
+  std::int64_t rows, columns, depth, depth_block, last_lanes;
+  bool bias, accumulate, relu, mask;
+};
+
+// A is stored (depth, rows) or (rows, depth), B (depth, columns, 16), C (rows, columns, 16) less
+// the lanes that it has not.
+template <typename T>
+void check_outer(const OuterCase& c, bool a_by_columns) {
+  check_kernel<T>(
+      "outer_product", 8.0 * static_cast<double>(c.depth + 2),
+      [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+        const std::int64_t width = (c.columns - 1) * kLanes16 + c.last_lanes;
+        const std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
+        const std::vector<std::int32_t> b_offsets = steps(c.depth, c.columns * kLanes16);
+        std::vector<std::int64_t> columns;
+        for (std::int64_t j = 0; j < c.columns; ++j) columns.push_back(j * kLanes16);
+        OuterProduct<T> p{};
+        p.rows = c.rows;
+        p.columns = c.columns;
+        p.depth = c.depth;
+        p.a = arrays.input(c.rows * c.depth);
+        p.a_row = a_by_columns ? 1 : c.depth;
+        p.a_offsets = a_offsets.data();
+        p.b = arrays.input(c.depth * c.columns * kLanes16);
+        p.b_offsets = b_offsets.data();
+        p.b_columns = columns.data();
+        p.bias = c.bias ? arrays.input(c.rows) : nullptr;
+        p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
+        p.c = arrays.updated(c.rows * width);
+        p.c_row = width;
+        p.c_columns = columns.data();
+        p.accumulate = c.accumulate;
+        p.relu = c.relu;
+        p.depth_block = c.depth_block;
+        p.last_lanes = c.last_lanes;
+        const std::vector<T> before(p.c, p.c + c.rows * width);
+        arrays.ranges(c.rows, [&](std::int64_t begin, std::int64_t end) {
+          OuterProduct<T> part = p;
+          part.rows = end - begin;
+          part.a += begin * p.a_row;
+          part.c += begin * p.c_row;
+          if (part.bias) part.bias += begin;
+          if (part.mask) part.mask += begin * p.c_row;
+          k.outer_product.run(part);
+        });
+        for (std::int64_t i = 0; i < c.rows; ++i)
+          for (std::int64_t j = 0; j < width; ++j) {
+            double expected = c.accumulate ? before[static_cast<std::size_t>(i * width + j)]
+                              : c.bias     ? p.bias[i]
+                                           : 0.0;
+            double magnitude = 1;
+            for (std::int64_t l = 0; l < c.depth; ++l) {
+              const double term = static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
+                                  static_cast<double>(p.b[l * c.columns * kLanes16 + j]);
+              expected += term;
+              magnitude += std::fabs(term);
+            }
+            if (c.relu) expected = std::max(expected, 0.0);
+            if (c.mask && p.mask[i * width + j] <= 0) expected = 0;
+            const double error = std::fabs(static_cast<double>(p.c[i * width + j]) - expected);
+            CHECK(error <= static_cast<double>(c.depth + 2) * kEps<T> * magnitude, "outer_product",
+                  c.rows, c.columns, c.depth, "at", i, j, p.c[i * width + j], expected);
+          }
+      });
+}
+
+}  // namespace
+
+TEST(outer_product) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    int turn = 0;
+    for (std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 20})
+      for (std::int64_t columns : {1, 2, 3, 4, 5, 7, 8, 9})
+        for (std::int64_t depth : {0, 1, 5, 12}) {
+          ++turn;
+          const bool accumulate = turn % 3 == 1;
+          check_outer<T>({rows, columns, depth, turn % 4 == 0 ? 5 : 256,
+                          turn % 5 == 0 ? turn % 15 + 1 : kLanes16, turn % 3 == 0, accumulate,
+                          turn % 7 == 0, turn % 6 == 0},
+                         turn % 2 == 0);
+        }
+  });
+}
+
+TEST(outer_product_carries_nan) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    check_kernel<T>("outer_product of NaN", 1, [](const IsaTable<T>& k, Arrays<T>& arrays) {
+      const T nan = std::numeric_limits<T>::quiet_NaN(),
+              infinity = std::numeric_limits<T>::infinity();
+      std::vector<T> b(kLanes16, T(1));
+      b[1] = nan;
+      b[2] = infinity;
+      b[3] = -infinity;
+      const std::int32_t offset = 0;
+      const std::int64_t column = 0;
+      OuterProduct<T> p{};
+      p.rows = p.columns = p.depth = 1;
+      p.a = arrays.input(std::vector<T>{T(2)});
+      p.a_offsets = p.b_offsets = &offset;
+      p.b = arrays.input(b);
+      p.b_columns = p.c_columns = &column;
+      p.c = arrays.output(kLanes16);
+      p.relu = true;
+      k.outer_product.run(p);
+      CHECK(p.c[0] == T(2) && std::isnan(p.c[1]) && p.c[2] == infinity && p.c[3] == T(0));
+    });
+  });
+}
+
+TEST(dot_product) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t rows : {1, 2, 3, 4, 5, 6, 11})
+      for (std::int64_t columns : {1, 4, 5, 7, 10, 12, 13, 25})
+        for (std::int64_t depth : {0, 1, 6})
+          for (bool add : {false, true})
+            check_kernel<T>(
+                "dot_product", 64.0 * static_cast<double>(depth + 1),
+                [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+                  const std::vector<std::int32_t> b_columns = steps(columns, depth * kLanes16);
+                  const std::vector<std::int32_t> b_offsets = steps(depth, kLanes16);
+                  const T* const a = arrays.input(rows * depth * kLanes16);
+                  const T* const b = arrays.input(columns * depth * kLanes16);
+                  T* const sums = Arrays<T>::scratch(rows * columns * k.dot_product.lanes);
+                  std::fill(sums, sums + rows * columns * k.dot_product.lanes, T(0));
+                  k.dot_product.run({rows, columns, depth, a, depth * kLanes16, b, b_columns.data(),
+                                     b_offsets.data(), sums});
+                  T* const to = arrays.updated(rows * columns);
+                  const std::vector<T> before(to, to + rows * columns);
+                  k.dot_product.sum_lanes(rows * columns, sums, add, to);
+                  for (std::int64_t i = 0; i < rows; ++i)
+                    for (std::int64_t j = 0; j < columns; ++j) {
+                      double expected =
+                          add ? before[static_cast<std::size_t>(i * columns + j)] : 0.0;
+                      for (std::int64_t p = 0; p < depth * kLanes16; ++p)
+                        expected += static_cast<double>(a[i * depth * kLanes16 + p]) *
+                                    static_cast<double>(b[j * depth * kLanes16 + p]);
+                      CHECK(std::fabs(static_cast<double>(to[i * columns + j]) - expected) <=
+                                static_cast<double>(depth * kLanes16 + 2) * kEps<T> * 100,
+                            "dot_product", rows, columns, depth, "at", i, j);
+                    }
+                });
+  });
+}
+
+TEST(sum_rows) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t rows : {1, 4, 17})
+      for (std::int64_t blocks : {1, 3})
+        for (std::int64_t columns : {1, 5, 9})
+          check_kernel<T>("sum_rows", 1e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+            const std::int64_t row = columns * kLanes16, stride = rows * row;
+            const T* const a = arrays.input(blocks * stride);
+            T* const to = arrays.output(rows);
+            k.dot_product.sum_rows(rows, row, blocks, stride, columns, a, false, to);
+            for (std::int64_t r = 0; r < rows; ++r) {
+              double expected = 0;
+              for (std::int64_t block = 0; block < blocks; ++block)
+                for (std::int64_t i = 0; i < row; ++i)
+                  expected += static_cast<double>(a[block * stride + r * row + i]);
+              CHECK(std::fabs(static_cast<double>(to[r]) - expected) <= 1e3 * kEps<T>, "sum_rows",
+                    rows, blocks, columns);
+            }
+          });
+  });
+}
+
+TEST(sample_blocks) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t count : {1, 3, 4, 8, 15, 16, 17, 40})
+      for (std::int64_t samples : {1, 9, 16})
+        check_kernel<T>("sample_blocks", 0, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+          const T* const rows = arrays.input(samples * count);
+          T* const block = arrays.output(count * kLanes16);
+          T* const back = arrays.output(samples * count);
+          const T* from[kLanes16] = {};
+          T* to[kLanes16] = {};
+          for (std::int64_t i = 0; i < samples; ++i) {
+            from[i] = rows + i * count;
+            to[i] = back + i * count;
+          }
+          k.sample_blocks.gather(count, from, block);
+          k.sample_blocks.scatter(count, block, to);
+          for (std::int64_t i = 0; i < count; ++i)
+            for (std::int64_t lane = 0; lane < kLanes16; ++lane) {
+              const T expected = lane < samples ? rows[lane * count + i] : T(0);
+              CHECK(block[i * kLanes16 + lane] == expected, "gather", count, samples, i, lane);
+              if (lane < samples) CHECK(back[lane * count + i] == expected, "scatter", count, i);
+            }
+        });
+  });
+}
+
+PYNN_TEST_MAIN
