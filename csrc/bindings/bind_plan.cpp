@@ -87,6 +87,7 @@ class AnyPass {
                             const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
+  virtual void release() = 0;
   virtual py::array read(int value) = 0;
   virtual void write(int value, const py::array& array) = 0;
   virtual py::array read_gradient(int value) = 0;
@@ -132,7 +133,7 @@ class TypedPass final : public AnyPass {
   }
   void set_input(int value, const py::array& array) override {
     const T* const rows = checked(array, plan_.value(value).shape);
-    data_held_[index(value)] = array;
+    inputs_held_.push_back(array);
     const ReleaseGil nogil(array.size());
     plan_.set_input(run_, value, rows);
   }
@@ -176,6 +177,7 @@ class TypedPass final : public AnyPass {
     const py::gil_scoped_release nogil;
     return plan_.backward(run_, node);
   }
+  void release() override { inputs_held_.clear(); }
   py::array read(int value) override {
     py::array_t<T> array(plan_.value(value).shape);
     plan_.read(run_, value, array.mutable_data());
@@ -205,8 +207,8 @@ class TypedPass final : public AnyPass {
   const py::object owner_;  // keeps the plan alive
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
-  std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;  // of each group of parameters
-  std::vector<py::object> data_held_, gradients_held_;        // what the pass points into
+  std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
+  std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
 };
 
 template <typename T>
@@ -282,6 +284,7 @@ void bind_plan(py::module_& m) {
           "forward_all",
           [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
              std::int64_t step, int output) {
+            pass.release();
             pass.set_stream(seed, step, 0);
             pass.set_input(input, array);
             pass.forward(0);
@@ -293,8 +296,10 @@ void bind_plan(py::module_& m) {
           [](AnyPass& pass, int output, const py::array& gradient, int node) {
             pass.write_gradient(output, gradient, false);
             pass.backward(node);
+            pass.release();
           },
           "output"_a, "gradient"_a, "node"_a)
+      .def("release", &AnyPass::release)
       .def("read", &AnyPass::read, "value"_a)
       .def("write", &AnyPass::write, "value"_a, "array"_a)
       .def("read_gradient", &AnyPass::read_gradient, "value"_a)

@@ -19,8 +19,8 @@ constexpr int kMostRows =
 #else
     V == 1   ? 8
     : V == 2 ? 6
-    : V == 3 ? 4
-    : V == 4 ? 3
+    : V == 3 ? 3
+    : V == 4 ? 2
              : 1;
 #endif
 constexpr int kMostVectors = 8;

@@ -34,6 +34,7 @@ class PlanTape(Tape):
         self.stored = stored_arrays(plan.graph)
 
     def __del__(self) -> None:
+        self.run.release()
         self.plan.free.append(self.run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,7 @@ class FusedStep:
 
     def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
         self.graph, self.run, self.groups = graph, run, groups
+        self.lock = threading.Lock()  # its memory serves one call at a time
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -141,11 +143,12 @@ class CompiledStep:
         if fused is None or settings is None:
             value = self._plain(array, target)
         else:
-            output = fused.run.forward(array, get_seed(), self.model._run_steps)
-            value, gradient = self._loss_of(output, target)
-            fused.run.backward(gradient, settings)
-            self.optimizer.zero_grad()
-            fused.updated()
+            with fused.lock:
+                output = fused.run.forward(array, get_seed(), self.model._run_steps)
+                value, gradient = self._loss_of(output, target)
+                fused.run.backward(gradient, settings)
+                self.optimizer.zero_grad()
+                fused.updated()
             self.output = output
         self.model._run_steps += 1
         self.steps += 1
@@ -197,6 +200,9 @@ class CompiledStep:
         """
         graph = self.model.trace(tuple(shape)).graph
         return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_fused": {}, "_change": -1}
 
     def _takes(self, x: Any) -> bool:
         """Whether x can be used as it is."""

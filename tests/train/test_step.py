@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -558,3 +559,16 @@ def test_an_epoch_is_its_steps():
     with pytest.raises(IndexError, match=r"row 70 at place 1 of order is outside 0\.\.69"):
         step.epoch(x, y, [3, 70])
     assert step.epoch(x, y, []).shape == (0,)
+
+
+def test_a_step_can_be_copied_and_keeps_no_batch_alive():
+    model = nn.Sequential(nn.Linear(6, 3))
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    x, y = RNG.random((20, 6)).astype("f"), RNG.integers(0, 3, 20)
+    first = step(x, y)
+    watched = weakref.ref(x)
+    other = copy.deepcopy(step)
+    assert other(x, y) == step(x, y) < first
+    model.eval()(x)
+    del x
+    assert watched() is None
