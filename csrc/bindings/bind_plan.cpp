@@ -36,6 +36,13 @@ class NodeReader {
   bool stored(int value) const { return graph_.stored[static_cast<std::size_t>(value)]; }
   bool stored_or_absent(int value) const { return value < 0 || stored(value); }
 
+  // Tiles find elements by offsets of 32 bits; a halo that others ask for has room up to 2^31.
+  static bool fits_offsets(const Shape& sizes) {
+    double product = 1;
+    for (const std::int64_t size : sizes) product *= static_cast<double>(size);
+    return product < 0x1p30;
+  }
+
   std::optional<PlanNode> find(const NodeSpec& node) const {
     const std::vector<int>& in = node.inputs;
     if (in.empty() || in[0] < 0 || stored(in[0])) return std::nullopt;
@@ -43,12 +50,20 @@ class NodeReader {
     const int x = in[0], y = node.output;
     if (node.name == "conv2d" && stored(in[1]) && stored_or_absent(in[2])) {
       const std::optional<Shape> b = in[2] < 0 ? std::nullopt : std::optional<Shape>(shape(in[2]));
-      return Conv2dNode{conv2d_shape(shape(x), shape(in[1]), b, to_pair("stride", a["stride"]),
-                                     to_padding(a["padding"]), to_pair("dilation", a["dilation"]),
-                                     a["groups"].cast<std::int64_t>()),
-                        x, in[1], in[2], y};
+      const Conv2dShape s = conv2d_shape(
+          shape(x), shape(in[1]), b, to_pair("stride", a["stride"]), to_padding(a["padding"]),
+          to_pair("dilation", a["dilation"]), a["groups"].cast<std::int64_t>());
+      const Window& w = s.window;
+      const std::int64_t rows = w.H + w.top + w.bottom + w.KH * w.dilation_h;
+      const std::int64_t columns = w.W + w.left + w.right + w.KW * w.dilation_w;
+      if (fits_offsets({s.C, rows, columns, kBlockLanes}) &&
+          fits_offsets({s.O, w.OH, w.OW, kBlockLanes}) && fits_offsets(shape(in[1])))
+        return Conv2dNode{s, x, in[1], in[2], y};
     }
-    if (node.name == "linear" && shape(x).size() == 2 && stored(in[1]) && stored_or_absent(in[2]))
+    if (node.name == "linear" && shape(x).size() == 2 && stored(in[1]) && stored_or_absent(in[2]) &&
+        fits_offsets({shape(x)[0] + kBlockLanes, shape(x)[1] + kBlockLanes}) &&
+        fits_offsets({shape(in[1])[0] + kBlockLanes, shape(in[1])[1] + kBlockLanes}) &&
+        fits_offsets({shape(x)[0] + kBlockLanes, shape(in[1])[0]}))
       return LinearNode{x, in[1], in[2], y};
     if (node.name == "relu") return PointwiseNode{Pointwise::relu, 0, x, y};
     if (node.name == "sigmoid") return PointwiseNode{Pointwise::sigmoid, 0, x, y};

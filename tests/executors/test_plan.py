@@ -274,3 +274,20 @@ def test_explain_says_what_runs():
     assert "backward" not in model.plan((20, 1, 7, 7)).explain().splitlines()[-1]
     with pytest.raises(pynn.errors.ShapeError, match=r"no plan for input shape \(3, 1, 7, 7\)"):
         model.plan((3, 1, 7, 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "attributes"),
+    [
+        (
+            "conv2d",
+            [(16, 3, 5000, 5000), (8, 3, 3, 3), (8,), (16, 8, 5000, 5000)],
+            {"stride": 1, "padding": 1, "dilation": 1, "groups": 1},
+        ),
+        ("linear", [(16, 1 << 16), (1 << 15, 1 << 16), (1 << 15,), (16, 1 << 15)], {}),
+    ],
+)
+def test_what_is_too_large_for_offsets_runs_on_arrays(name, shapes, attributes):
+    stored = [False, True, True, False]
+    plan = _core.Plan(False, shapes, stored, [], [0], [(name, (0, 1, 2), 3, attributes)], 3)
+    assert plan.foreign == [0]
