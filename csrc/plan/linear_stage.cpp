@@ -160,7 +160,7 @@ class LinearStage final : public Stage<T> {
   }
 
   // Tiles of the gradient, each of which updates its weights while it is in the cache. A panel of x
-  // stays in the first-level cache for all rows.
+  // stays in the cache for all rows.
   void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
     const auto& kernels = isa_table<T>().outer_product;
     const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;

@@ -4,8 +4,6 @@
 #include <new>
 
 #include "plan/convert.h"
-#include "plan/rows.h"
-#include "runtime/scratch.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -2,7 +2,6 @@
 // once; a pass then only computes.
 #pragma once
 
-#include <mutex>
 #include <variant>
 
 #include "plan/add_stage.h"

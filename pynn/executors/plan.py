@@ -196,6 +196,12 @@ class Plan:
         )
         return "\n".join(lines)
 
+    def trained(self) -> set[Stored]:
+        """The parameters that get gradients."""
+        return {
+            variable for number, variable in self.graph.variables.items() if self._trained(number)
+        }
+
     def updates_fuse(self) -> bool:
         """Whether each parameter's gradient is known as soon as one node has been walked."""
         uses = Counter(number for node in self.graph.nodes for number in set(node.inputs))
@@ -205,16 +211,6 @@ class Plan:
 
     def _trained(self, number: int) -> bool:
         return bool(self.needed and self.needed[number]) and self.core.reached(number)
-
-    def fused_pass(self, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> FusedPass | None:
-        """A pass that updates parameters while it computes their gradients.
-
-        Args:
-            arrays: for each parameter, the number of its group, and its data and state.
-        """
-        if not self.updates_fuse():
-            return None
-        return FusedPass(self, arrays)
 
 
 class FusedPass:

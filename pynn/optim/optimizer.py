@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pynn.backends import kernels
 from pynn.errors import FormatError, NonFiniteError, ShapeError
-from pynn.graph import Array
+from pynn.graph import Array, Stored
 from pynn.nn.parameter import Parameter, Segment, flatten
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
@@ -42,25 +42,27 @@ class FusedGroup:
     """A group of parameters whose updates are part of the backward pass.
 
     Attributes:
-        arrays: for each parameter, its data and its state.
+        arrays: for each parameter that gets a gradient, its data and its state.
     """
 
-    def __init__(self, optimizer: Optimizer, index: int) -> None:
+    def __init__(self, optimizer: Optimizer, index: int, trained: Collection[Stored]) -> None:
         self._optimizer, self._index = optimizer, index
         self._group = optimizer.param_groups[index]
+        self._groups = len(optimizer.param_groups)
         self._names = tuple(optimizer._slot_names(self._group))
         self._checked: tuple[Any, ...] = ()
         self._all, self._params = optimizer._slots, list(self._group["params"])
-        self._slots = [optimizer._slots[parameter] for parameter in self._params]
+        parameters = [parameter for parameter in self._params if parameter in trained]
+        self._slots = [optimizer._slots[parameter] for parameter in parameters]
         self._segments = list(
-            {id(p.segment): p.segment for p in self._params if p.segment is not None}.values()
+            {id(p.segment): p.segment for p in parameters if p.segment is not None}.values()
         )
         self.arrays: dict[Parameter, list[Any]] = {
             parameter: [
                 parameter.data,
                 *(name and slots.arrays[name] for name in self._names),
             ]
-            for parameter, slots in zip(self._params, self._slots, strict=True)
+            for parameter, slots in zip(parameters, self._slots, strict=True)
         }
 
     def settings(self) -> tuple[Any, ...] | None:
@@ -72,8 +74,9 @@ class FusedGroup:
         """
         optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
         if (
-            optimizer._slots is not self._all
-            or len(optimizer.param_groups) <= self._index
+            not optimizer.fuses()
+            or optimizer._slots is not self._all
+            or len(optimizer.param_groups) != self._groups
             or optimizer.param_groups[self._index] is not group
             or group["params"] != self._params
             or tuple(optimizer._slot_names(group)) != self._names
@@ -219,17 +222,24 @@ class Optimizer:
                 span.segment.updates += 1
                 update(span.data, span.gradient, *span.state, *self._settings(group, span.steps))
 
-    def fused_groups(self) -> list[FusedGroup] | None:
-        """What an executor needs to update parameters while it computes their gradients; None
-        where the gradients must be known as a whole first."""
-        if (
-            self.clip_norm is not None
-            or self.clip_value is not None
-            or type(self).step is not Optimizer.step
-        ):
-            return None
+    def fuses(self) -> bool:
+        """Whether a parameter can be updated before the gradients of the others are known."""
+        return (
+            self.clip_norm is None and self.clip_value is None and type(self).step is Optimizer.step
+        )
+
+    def fused_groups(self, trained: Collection[Stored]) -> list[FusedGroup]:
+        """What an executor needs to update parameters while it computes their gradients.
+
+        Args:
+            trained: the parameters that get gradients.
+        """
         self._lay_out()
-        return [FusedGroup(self, index) for index in range(len(self.param_groups))]
+        return [
+            FusedGroup(self, index, trained)
+            for index, group in enumerate(self.param_groups)
+            if any(parameter in trained for parameter in group["params"])
+        ]
 
     def _lay_out(self) -> None:
         """Give each parameter's state a place of the same layout as the parameter's own."""

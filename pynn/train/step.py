@@ -56,15 +56,16 @@ class FusedStep:
         wanted = trained_by(optimizer)
         _check_trained(graph, wanted)
         plan = plan_for(graph, graph.gradient_paths(wanted, False))
-        groups = optimizer.fused_groups()
-        if plan is None or groups is None or len(graph.inputs) != 1:
+        if plan is None or len(graph.inputs) != 1 or not plan.updates_fuse() or not plan.trained():
             return None
+        groups = optimizer.fused_groups(plan.trained())
         arrays: dict[Stored, tuple[int, list[Any]]] = {}
         for number, group in enumerate(groups):
             for parameter, memory in group.arrays.items():
                 arrays[parameter] = number, memory
-        run = plan.fused_pass(arrays)
-        return None if run is None else FusedStep(graph, run, groups)
+        if any(group.settings() is None for group in groups):
+            return None
+        return FusedStep(graph, FusedPass(plan, arrays), groups)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed."""
@@ -139,17 +140,16 @@ class CompiledStep:
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         self.model._run_tape = None
         fused = self._fused_step(array.shape)
-        settings = None if fused is None else fused.settings()
-        if fused is None or settings is None:
+        if fused is None:
             value = self._plain(array, target)
         else:
             with fused.lock:
-                output = fused.run.forward(array, get_seed(), self.model._run_steps)
-                value, gradient = self._loss_of(output, target)
-                fused.run.backward(gradient, settings)
-                self.optimizer.zero_grad()
-                fused.updated()
-            self.output = output
+                settings = fused.settings()
+                if settings is None:
+                    del self._fused[array.shape]  # made anew for the next batch
+                    value = self._plain(array, target)
+                else:
+                    value = self._run_fused(fused, settings, array, target)
         self.model._run_steps += 1
         self.steps += 1
         self.last_finite_loss = value
@@ -217,16 +217,21 @@ class CompiledStep:
     def _fused_step(self, shape: Shape) -> FusedStep | None:
         """The step for this input shape whose updates are part of the backward pass; None where the
         gradients must be known first."""
-        if self.accumulate > 1 or self.keep_gradients or get_backend() != "native":
+        if (
+            self.accumulate > 1
+            or self.keep_gradients
+            or get_backend() != "native"
+            or not self.optimizer.fuses()
+        ):
             return None
-        if self._change != latest_change():
-            self._dtype = self.model.dtype
-        elif shape in self._fused:
+        if self._change == latest_change() and shape in self._fused:
             return self._fused[shape]
+        self._dtype = self.model.dtype
         graph = self.model.trace(shape).graph
         self._change = latest_change()
         known = self._fused.get(shape)
-        if known is None or known.graph is not graph or known.settings() is None:
+        if known is None or known.graph is not graph:
+            self._fused.pop(shape, None)
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
             self._fused[shape] = FusedStep.make(graph, self.optimizer)
@@ -249,6 +254,18 @@ class CompiledStep:
                 "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
         return value, np.ascontiguousarray(gradient, dtype=output.dtype)
+
+    def _run_fused(
+        self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
+    ) -> float:
+        """One batch whose updates are part of the backward pass."""
+        output = fused.run.forward(array, get_seed(), self.model._run_steps)
+        value, gradient = self._loss_of(output, target)
+        fused.run.backward(gradient, settings)
+        self.optimizer.zero_grad()
+        fused.updated()
+        self.output = output
+        return value
 
     def _plain(self, array: Array, target: Array) -> float:
         """One batch with all gradients before the first update."""

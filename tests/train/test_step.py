@@ -572,3 +572,62 @@ def test_a_step_can_be_copied_and_keeps_no_batch_alive():
     model.eval()(x)
     del x
     assert watched() is None
+
+
+@pytest.mark.parametrize(
+    "change", ["clip_norm", "clip_value", "group", "momentum", "state", "none"]
+)
+def test_what_changes_in_the_optimiser_between_steps_counts(change):
+    x, y = RNG.random((20, 6)).astype("f"), RNG.integers(0, 3, 20)
+
+    def train(**options):
+        pynn.manual_seed(2)
+        model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+        first, *others = model.parameters()
+        optimizer = optim.SGD([first], lr=0.5) if change == "group" else None
+        optimizer = optimizer or optim.SGD(model.parameters(), lr=0.5)
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, **options)
+        losses = [step(x, y)]
+        if change == "group":
+            optimizer.add_param_group({"params": others, "lr": 0.1})
+        elif change == "momentum":
+            optimizer.param_groups[0]["momentum"] = 0.9
+        elif change == "state":
+            optimizer.load_state_dict(optimizer.state_dict())
+        elif change != "none":
+            setattr(optimizer, change, 1e-3)
+        losses += [step(x, y) for _ in range(4)]
+        if change.startswith("clip"):
+            setattr(optimizer, change, None)
+            losses += [step(x, y) for _ in range(2)]
+        return losses, model.state_dict(), optimizer.state_dict()["steps"]
+
+    (losses, state, steps), expected = train(), train(keep_gradients=True)
+    assert losses == expected[0]
+    assert steps == expected[2]
+    for name, array in state.items():
+        assert array.tobytes() == expected[1][name].tobytes(), name
+
+
+def test_only_parameters_that_get_gradients_count_updates():
+    x, y = RNG.random((20, 6)).astype("f"), RNG.integers(0, 3, 20)
+
+    def train(**options):
+        pynn.manual_seed(2)
+        model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+        elsewhere = nn.Parameter(np.ones(3))
+        optimizer = optim.Adam([*model.parameters(), elsewhere], lr=0.1)
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, **options)
+        model[0].freeze()
+        losses = [step(x, y) for _ in range(3)]
+        model[0].freeze(False)
+        losses += [step(x, y) for _ in range(3)]
+        return (
+            losses,
+            [p.data.tobytes() for p in model.parameters()],
+            optimizer.state_dict()["steps"],
+        )
+
+    expected = train(keep_gradients=True)
+    assert train() == expected
+    assert expected[2] == [3, 3, 6, 6, 0]
