@@ -247,6 +247,8 @@ class Plan:
     def start(self) -> Pass: ...
     @property
     def foreign(self) -> list[int]: ...
+    @property
+    def takes_labels(self) -> bool: ...  # whether a pass can have a loss of labels in it
     def reached(self, value: int) -> bool: ...  # whether a gradient comes to it
     def gradient_written(self, node: int, input: int) -> bool: ...  # before a foreign node writes
     @property
@@ -271,6 +273,18 @@ class Pass:
     def forward_all(
         self, input: int, array: _Array, seed: int, step: int, output: int
     ) -> _Array: ...
+    def step_on_labels(
+        self,
+        input: int,
+        array: _Array,
+        seed: int,
+        step: int,
+        output: int,
+        target: _Array,
+        label_smoothing: float,
+        ignore_index: int | None,
+        mean: bool,
+    ) -> tuple[float, _Array]: ...
     def backward_all(self, output: int, gradient: _Array, node: int) -> None: ...
     def release(self) -> None: ...  # the inputs: they are not read any more
     def read(self, value: int) -> _Array: ...

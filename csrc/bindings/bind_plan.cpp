@@ -1,7 +1,9 @@
+#include <cmath>
 #include <string>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/labels.h"
 #include "bindings/update_settings.h"
 #include "bindings/window_arguments.h"
 #include "plan/plan.h"
@@ -102,6 +104,10 @@ class AnyPass {
                             const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
+  // Forward, cross-entropy, backward and updates: the loss and the output. Where the loss is not
+  // finite, nothing is updated.
+  virtual py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
+                                   std::optional<std::int64_t> ignore_index, bool mean) = 0;
   virtual void release() = 0;
   virtual py::array read(int value) = 0;
   virtual void write(int value, const py::array& array) = 0;
@@ -114,6 +120,7 @@ class AnyPlan {
   virtual ~AnyPlan() = default;
   virtual std::unique_ptr<AnyPass> start() = 0;
   virtual std::vector<int> foreign() const = 0;
+  virtual bool takes_labels() const = 0;
   virtual bool reached(int value) const = 0;
   virtual bool gradient_written(int node, int input) const = 0;
   virtual std::int64_t bytes() const = 0;
@@ -192,6 +199,38 @@ class TypedPass final : public AnyPass {
     const py::gil_scoped_release nogil;
     return plan_.backward(run_, node);
   }
+  py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
+                           std::optional<std::int64_t> ignore_index, bool mean) override {
+    const Shape& shape = plan_.value(output).shape;
+    check_smoothing(label_smoothing);
+    require_shape("target", target, {shape[0]});
+    const py::array labels = checked_labels(target, {shape[0]}, shape[1], ignore_index);
+    losses_.resize(static_cast<std::size_t>(shape[0]));
+    CrossEntropyTask<T> task{};
+    task.positions = shape[0];
+    task.C = shape[1];
+    task.inner = 1;
+    task.labels = data<std::int64_t>(labels);
+    task.ignored_label = ignore_index.value_or(-1);
+    task.smoothing = static_cast<T>(label_smoothing);
+    task.loss = losses_.data();
+    py::array_t<T> result(shape);
+    T* const rows = result.mutable_data();
+    double loss = 0;
+    {
+      const py::gil_scoped_release nogil;
+      const double kept = total_weight<T>(task.labels, task.positions, task.ignored_label, nullptr);
+      const double factor = !mean ? 1 : kept == 0 ? 0 : 1 / kept;
+      task.gradient_scale = static_cast<T>(factor);
+      plan_.forward_with_loss(run_, task);
+      plan_.read(run_, output, rows);
+      if (factor != 0)
+        for (const T part : losses_) loss += static_cast<double>(part);
+      loss *= factor;
+      if (std::isfinite(loss)) plan_.backward_from_loss(run_);
+    }
+    return py::make_tuple(loss, std::move(result));
+  }
   void release() override { inputs_held_.clear(); }
   py::array read(int value) override {
     py::array_t<T> array(plan_.value(value).shape);
@@ -222,6 +261,7 @@ class TypedPass final : public AnyPass {
   const py::object owner_;  // keeps the plan alive
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
+  std::vector<T> losses_;                                             // of each sample
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
 };
@@ -241,6 +281,7 @@ class TypedPlan final : public AnyPlan {
         nodes.push_back(static_cast<int>(i));
     return nodes;
   }
+  bool takes_labels() const override { return plan_.takes_labels(); }
   bool reached(int value) const override { return plan_.value(value).reached; }
   bool gradient_written(int node, int input) const override {
     return plan_.gradient_written(node, input);
@@ -314,6 +355,21 @@ void bind_plan(py::module_& m) {
             pass.release();
           },
           "output"_a, "gradient"_a, "node"_a)
+      .def(
+          "step_on_labels",
+          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
+             std::int64_t step, int output, const py::array& target, double label_smoothing,
+             std::optional<std::int64_t> ignore_index, bool mean) {
+            pass.release();
+            pass.set_stream(seed, step, 0);
+            pass.set_input(input, array);
+            py::tuple result =
+                pass.step_on_labels(output, target, label_smoothing, ignore_index, mean);
+            pass.release();
+            return result;
+          },
+          "input"_a, "array"_a, "seed"_a, "step"_a, "output"_a, "target"_a, "label_smoothing"_a,
+          "ignore_index"_a, "mean"_a)
       .def("release", &AnyPass::release)
       .def("read", &AnyPass::read, "value"_a)
       .def("write", &AnyPass::write, "value"_a, "array"_a)
@@ -324,6 +380,7 @@ void bind_plan(py::module_& m) {
            "nodes"_a, "output"_a)
       .def("start", &AnyPlan::start)
       .def_property_readonly("foreign", &AnyPlan::foreign)
+      .def_property_readonly("takes_labels", &AnyPlan::takes_labels)
       .def("reached", &AnyPlan::reached, "value"_a)
       .def("gradient_written", &AnyPlan::gradient_written, "node"_a, "input"_a)
       .def_property_readonly("bytes", &AnyPlan::bytes)

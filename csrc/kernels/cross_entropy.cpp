@@ -13,8 +13,6 @@ namespace pynn::PYNN_ISA {
 namespace {
 
 static_assert(kLanes == CrossEntropyTask<float>::kLanes, "a bundle has one position for each lane");
-constexpr std::int64_t kLong =
-    64;  // contiguous classes from here on fill the vectors by themselves
 constexpr std::int64_t kTile = 16;  // classes transposed at a time
 constexpr std::int64_t kPartial =
     64;  // exponentials added before they join the sum: it stays accurate for many classes
@@ -69,28 +67,14 @@ void scatter(std::int64_t C, std::int64_t inner, const Places& places, const T* 
   }
 }
 
-// The positions first ... first + count, at most kLanes of them; the lanes left over repeat the
-// last one and are dropped.
+// tile (C, kLanes): the logits of positions first ... first + count, at most kLanes of them, become
+// their gradient; their probabilities, if there are any, lie behind. The lanes left over are
+// dropped.
 template <typename T>
-void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
+void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
+                 const std::int64_t (&label)[kLanes], T* tile) {
   const std::int64_t C = task.C;
   const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
-  Places places{{}, count, false};
-  std::int64_t label[kLanes];
-  std::int64_t position = first, n = first / task.inner, i = first % task.inner;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    places.base[lane] = n * C * task.inner + i;
-    label[lane] = task.labels ? task.labels[position] : -1;
-    if (lane + 1 >= count) continue;
-    ++position;
-    if (++i == task.inner) {
-      i = 0;
-      ++n;
-    }
-  }
-  places.adjacent = count == kLanes && places.base[kLanes - 1] - places.base[0] == kLanes - 1;
-
-  gather(C, task.inner, places, task.logits, tile);
   T largest[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) largest[lane] = tile[lane];
   for (std::int64_t j = 1; j < C; ++j)
@@ -105,7 +89,6 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
   T mass[kLanes] = {}, product[kLanes] = {};
   T* target = tile + C * kLanes;  // (C, kLanes), of probabilities only
   if (task.probabilities) {
-    gather(C, task.inner, places, task.probabilities, target);
     for (std::int64_t j = 0; j < C; ++j) {
       const T weight = task.weight ? task.weight[j] : T(1);
       for (int lane = 0; lane < kLanes; ++lane) {
@@ -175,7 +158,45 @@ void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* t
         tile[label[lane] * kLanes + lane] -= task.gradient_scale * t;
       }
     }
-  scatter(C, task.inner, places, tile, task.gradient);
+}
+
+// The positions first ... first + count, at most kLanes of them; the lanes left over repeat the
+// last one and are dropped.
+template <typename T>
+void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
+  const std::int64_t C = task.C;
+  Places places{{}, count, false};
+  std::int64_t label[kLanes];
+  std::int64_t position = first, n = first / task.inner, i = first % task.inner;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    places.base[lane] = n * C * task.inner + i;
+    label[lane] = task.labels ? task.labels[position] : -1;
+    if (lane + 1 >= count) continue;
+    ++position;
+    if (++i == task.inner) {
+      i = 0;
+      ++n;
+    }
+  }
+  places.adjacent = count == kLanes && places.base[kLanes - 1] - places.base[0] == kLanes - 1;
+
+  gather(C, task.inner, places, task.logits, tile);
+  if (task.probabilities) gather(C, task.inner, places, task.probabilities, tile + C * kLanes);
+  to_gradient(task, first, count, label, tile);
+  if (task.gradient) scatter(C, task.inner, places, tile, task.gradient);
+}
+
+// The same, where they lie in lanes already.
+template <typename T>
+void run_block(const CrossEntropyTask<T>& task, std::int64_t first, int count, const T* logits,
+               T* gradient) {
+  std::int64_t label[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane)
+    label[lane] = task.labels[first + (lane < count ? lane : 0)];
+  for (std::int64_t i = 0; i < task.C * kLanes; ++i) gradient[i] = logits[i];
+  to_gradient(task, first, count, label, gradient);
+  for (std::int64_t j = 0; j < task.C; ++j)
+    for (int lane = count; lane < kLanes; ++lane) gradient[j * kLanes + lane] = T(0);
 }
 
 // One position whose classes are contiguous.
@@ -222,7 +243,7 @@ void row(const CrossEntropyTask<T>& task, std::int64_t position) {
 
 template <typename T>
 void run(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, T* workspace) {
-  if (task.inner == 1 && task.C >= kLong) {
+  if (task.inner == 1 && task.C >= task.kLong) {
     for (std::int64_t position = begin; position < end; ++position) row(task, position);
     return;
   }
@@ -232,7 +253,7 @@ void run(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, 
 
 }  // namespace
 
-void get(CrossEntropyKernels<float>& k) { k = {run<float>}; }
-void get(CrossEntropyKernels<double>& k) { k = {run<double>}; }
+void get(CrossEntropyKernels<float>& k) { k = {run<float>, run_block<float>}; }
+void get(CrossEntropyKernels<double>& k) { k = {run<double>, run_block<double>}; }
 
 }  // namespace pynn::PYNN_ISA

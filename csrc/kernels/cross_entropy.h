@@ -9,6 +9,7 @@ namespace pynn {
 template <typename T>
 struct CrossEntropyTask {
   static constexpr std::int64_t kLanes = 16;  // positions handled together
+  static constexpr std::int64_t kLong = 64;   // contiguous classes from here on are handled alone
 
   std::int64_t positions, C, inner;
   const T* logits;
@@ -27,6 +28,11 @@ template <typename T>
 struct CrossEntropyKernels {
   // Overwrites loss and gradient at the positions begin ... end. workspace (task.workspace(),).
   void (*run)(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, T* workspace);
+  // The same for positions that lie side by side, logits (C, kLanes), inner = 1, C < kLong, labels:
+  // first is the position of the first lane; count lanes are there, of the others the gradient is
+  // 0. Overwrites gradient (C, kLanes) and task.loss; does not use task.logits and task.gradient.
+  void (*run_block)(const CrossEntropyTask<T>& task, std::int64_t first, int count, const T* logits,
+                    T* gradient);
 };
 
 }  // namespace pynn

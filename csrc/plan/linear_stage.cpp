@@ -35,11 +35,17 @@ class LinearStage final : public Stage<T> {
         db_again_(db_again),
         masked_(builder.value(node.y).masked),
         mask_dx_(builder.masks(node.x, dx)),
-        rows_as_given_(builder.value(node.x).input && pitch_ == inputs_) {
+        given_(builder.value(node.x).rows),
+        rows_as_given_(given_ >= 0 && pitch_ == inputs_) {
     inputs_times_1_ = multiples<std::int32_t>(inputs_, 1);
     inputs_times_lanes_ = multiples<std::int32_t>(inputs_, kBlockLanes);
     x_blocks_ = multiples<std::int64_t>(blocks_, inputs_ * kBlockLanes);
     y_blocks_ = multiples<std::int64_t>(blocks_, outputs_ * kBlockLanes);
+    columns_ = multiples<std::int64_t>(
+        (std::max(inputs_, outputs_) + kBlockLanes - 1) / kBlockLanes, kBlockLanes);
+    if (node.from_rows)
+      output_columns_ = multiples<std::int64_t>((outputs_ + kBlockLanes - 1) / kBlockLanes,
+                                                inputs_ * kBlockLanes);
     if (!builder.backward) return;
     if (node.relu) builder.keep(node.y);
     if (mask_dx_) builder.keep(node.x);
@@ -52,15 +58,15 @@ class LinearStage final : public Stage<T> {
       for (std::int64_t n = 0; n < samples_; ++n)
         lanes_.push_back(
             static_cast<std::int32_t>(n / kBlockLanes * outputs_ * kBlockLanes + n % kBlockLanes));
-      columns_ = multiples<std::int64_t>(pitch_ / kBlockLanes, kBlockLanes);
       if (!rows_as_given_) {
-        builder.keep(node.x);
+        if (!node.from_rows) builder.keep(node.x);
         rows_ = builder.backward_scratch(samples_ * pitch_);
       }
     }
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
+    if (node_.from_rows) return forward_from_rows(run, blocks);
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = blocks.count();
@@ -106,6 +112,56 @@ class LinearStage final : public Stage<T> {
     return run.stored[static_cast<std::size_t>(node_.w)];
   }
 
+  // y = x w^T with the samples in the rows of the product, for layers of few outputs: turning w
+  // into blocks of outputs costs less than turning x into blocks of samples.
+  void forward_from_rows(const Run<T>& run, BlockRange blocks) const {
+    const auto& kernels = isa_table<T>();
+    const T* const w = weights(run);
+    const T* const bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
+    const std::int64_t first = blocks.begin * kBlockLanes;
+    const std::int64_t count = std::min(blocks.end * kBlockLanes, samples_) - first;
+    const std::int64_t columns = (outputs_ + kBlockLanes - 1) / kBlockLanes;
+    const std::int64_t pitch = columns * kBlockLanes;
+    T* const turned = scratch<T>(columns * inputs_ * kBlockLanes + count * pitch);
+    T* const y = turned + columns * inputs_ * kBlockLanes;
+    for (std::int64_t column = 0; column < columns; ++column) {
+      const T* rows[kBlockLanes];
+      for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+        const std::int64_t output = column * kBlockLanes + lane;
+        rows[lane] = output < outputs_ ? w + output * inputs_ : nullptr;
+      }
+      kernels.sample_blocks.gather(inputs_, rows, turned + column * inputs_ * kBlockLanes);
+    }
+    for (std::int64_t n = 0; n < count; ++n)
+      for (std::int64_t o = 0; o < pitch; ++o)
+        y[n * pitch + o] = bias && o < outputs_ ? bias[o] : T(0);
+    OuterProduct<T> product{};
+    product.rows = count;
+    product.columns = columns;
+    product.depth = inputs_;
+    product.a = run.rows[static_cast<std::size_t>(given_)] + first * inputs_;
+    product.a_row = inputs_;
+    product.a_offsets = inputs_times_1_.data();
+    product.b = turned;
+    product.b_offsets = inputs_times_lanes_.data();
+    product.b_columns = output_columns_.data();
+    product.c = y;
+    product.c_row = pitch;
+    product.c_columns = columns_.data();
+    product.accumulate = true;
+    product.relu = node_.relu;
+    kernels.outer_product.run(product);
+    for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+      const T* rows[kBlockLanes];
+      for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+        const std::int64_t sample = block * kBlockLanes + lane;
+        rows[lane] = sample < samples_ ? y + (sample - first) * pitch : nullptr;
+      }
+      kernels.sample_blocks.gather(outputs_, rows,
+                                   run.at(y_data_) + block * outputs_ * kBlockLanes);
+    }
+  }
+
   void input_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     OuterProduct<T> product{};
     product.rows = inputs_;
@@ -129,10 +185,14 @@ class LinearStage final : public Stage<T> {
   }
 
   void weight_gradients(const Run<T>& run, const T* dy) const {
-    const T* rows = run.rows[static_cast<std::size_t>(node_.x)];
+    const T* rows = given_ < 0 ? nullptr : run.rows[static_cast<std::size_t>(given_)];
     if (!rows_as_given_) {
       T* const copy = run.at(rows_);
-      from_blocks(x_layout_, run.at(x_data_), copy, pitch_);
+      if (rows)
+        for (std::int64_t n = 0; n < samples_; ++n)
+          std::copy_n(rows + n * inputs_, inputs_, copy + n * pitch_);
+      else
+        from_blocks(x_layout_, run.at(x_data_), copy, pitch_);
       for (std::int64_t n = 0; n < samples_ && pitch_ > inputs_; ++n)
         std::fill(copy + n * pitch_ + inputs_, copy + (n + 1) * pitch_, T(0));
       rows = copy;
@@ -208,11 +268,12 @@ class LinearStage final : public Stage<T> {
   const GradientMode dx_mode_;
   const bool dw_, db_, dw_again_, db_again_;
   const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
+  const int given_;              // the input that x is, as rows; -1: none
   const bool rows_as_given_;
   int rows_ = -1;
   std::vector<std::int32_t> inputs_times_1_, inputs_times_lanes_, outputs_times_inputs_,
       outputs_times_lanes_, samples_times_pitch_, lanes_;
-  std::vector<std::int64_t> x_blocks_, y_blocks_, columns_;
+  std::vector<std::int64_t> x_blocks_, y_blocks_, columns_, output_columns_;
 };
 
 }  // namespace

@@ -67,6 +67,7 @@ Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
   for (const int input : graph_.inputs) values_[static_cast<std::size_t>(input)].input = true;
   values_[static_cast<std::size_t>(graph_.output)].is_output = true;
   fuse();
+  find_rows();
   find_segments();
   lay_out();
   make_stages();
@@ -109,6 +110,33 @@ void Plan<T>::fuse() {
     PlanNode& product = graph_.nodes[static_cast<std::size_t>(before)];
     absorb(std::get_if<Conv2dNode>(&product));
     absorb(std::get_if<LinearNode>(&product));
+  }
+}
+
+// Inputs, in their own shape or another, that layers read as the caller gave them.
+template <typename T>
+void Plan<T>::find_rows() {
+  const auto value = [this](int number) -> Value& {
+    return values_[static_cast<std::size_t>(number)];
+  };
+  for (const int input : graph_.inputs) value(input).rows = input;
+  for (PlanNode& node : graph_.nodes) {
+    if (const auto* reshape = std::get_if<ReshapeNode>(&node))
+      value(reshape->y).rows = value(reshape->x).rows;
+    if (auto* linear = std::get_if<LinearNode>(&node))
+      linear->from_rows =
+          value(linear->x).rows >= 0 && turns_weights(value(linear->w).shape, sizeof(T));
+  }
+  for (const Value& each : values_) in_blocks_.push_back(each.rows < 0 || each.is_output);
+  for (std::size_t i = graph_.nodes.size(); i-- > 0;) {
+    const PlanNode& node = graph_.nodes[i];
+    const Ports p = ports(node);
+    const auto* linear = std::get_if<LinearNode>(&node);
+    const bool reads = std::holds_alternative<ReshapeNode>(node)
+                           ? in_blocks_[static_cast<std::size_t>(p.output)] != 0
+                           : !(linear && linear->from_rows);
+    for (const int input : p.inputs)
+      if (input >= 0 && reads) in_blocks_[static_cast<std::size_t>(input)] = 1;
   }
 }
 
@@ -217,7 +245,9 @@ void Plan<T>::lay_out() {
     value.data = arena_.add_blocks(value.layout.blocks(), block_bytes(value.layout), time, time);
     if (value.layout.has_halo()) arena_.keep_apart(value.data);
   };
-  for (const int input : graph_.inputs) add_data(values_[static_cast<std::size_t>(input)], -1);
+  for (const int input : graph_.inputs)
+    if (in_blocks_[static_cast<std::size_t>(input)])
+      add_data(values_[static_cast<std::size_t>(input)], -1);
   find_backward();
   for (int i = 0; i < nodes; ++i) {
     const PlanNode& node = graph_.nodes[static_cast<std::size_t>(i)];
@@ -235,8 +265,8 @@ void Plan<T>::lay_out() {
     const Value* const x = reshape ? &values_[static_cast<std::size_t>(reshape->x)] : nullptr;
     if (x && x->layout.dense() && y.layout.dense()) {
       y.data = x->data;
-      arena_.extend(y.data, time);
-    } else {
+      if (y.data >= 0) arena_.extend(y.data, time);
+    } else if (in_blocks_[static_cast<std::size_t>(p.output)]) {
       add_data(y, time);
     }
   }
@@ -269,6 +299,19 @@ void Plan<T>::lay_out() {
       if (in_place && x.gradients_read == 1 && x.gradient < 0) x.gradient = y.gradient;
       add_gradient(x, time);
       if (x.input) arena_.extend(x.gradient, 2 * segments + 1);
+    }
+  }
+  if (!takes_labels() || !turns_at_once()) return;
+  // Some blocks are on their way back while others still go forward.
+  for (std::size_t i = segments_.back().begin; i < segments_.back().end; ++i) {
+    const Ports p = ports(graph_.nodes[i]);
+    std::vector<int> touched = p.inputs;
+    touched.push_back(p.output);
+    for (const int number : touched) {
+      if (number < 0) continue;
+      const Value& each = values_[static_cast<std::size_t>(number)];
+      if (each.data >= 0) arena_.extend(each.data, segments + 1);
+      if (each.gradient >= 0) arena_.extend(each.gradient, segments - 1);
     }
   }
 }
@@ -372,7 +415,7 @@ Run<T> Plan<T>::start(const Memory& memory) const {
 template <typename T>
 void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   run.rows[static_cast<std::size_t>(number)] = rows;
-  write(run, number, rows);
+  if (value(number).data >= 0) write(run, number, rows);
 }
 
 // Where blocks go one by one, a slot is a thread's; as many blocks as slots share evenly do, and of
@@ -398,15 +441,43 @@ void Plan<T>::for_each_block(const Segment& segment, const Function& function) c
 }
 
 template <typename T>
+void Plan<T>::forward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const {
+  for (std::size_t i = segment.begin; i < segment.end; ++i)
+    if (stages_[i]) stages_[i]->forward(run, blocks);
+}
+
+template <typename T>
+void Plan<T>::begin_backward(const Run<T>& run, const Segment& segment) const {
+  for (std::size_t i = segment.end; i-- > segment.begin;)
+    if (stages_[i] && has_backward_[i]) stages_[i]->begin_backward(run);
+}
+
+template <typename T>
+void Plan<T>::backward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const {
+  for (std::size_t i = segment.end; i-- > segment.begin;)
+    if (stages_[i] && has_backward_[i]) stages_[i]->backward(run, blocks);
+}
+
+template <typename T>
+void Plan<T>::finish_backward(const Run<T>& run, const Segment& segment) const {
+  for (std::size_t i = segment.end; i-- > segment.begin;)
+    if (stages_[i] && has_backward_[i]) stages_[i]->finish_backward(run);
+}
+
+template <typename T>
+bool Plan<T>::has_backward(const Segment& segment) const {
+  return std::any_of(has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.begin),
+                     has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.end),
+                     [](char has) { return has; });
+}
+
+template <typename T>
 int Plan<T>::forward(const Run<T>& run, int node) const {
   const std::size_t nodes = graph_.nodes.size();
   for (auto index = static_cast<std::size_t>(node); index < nodes;) {
     if (foreign(index)) return static_cast<int>(index);
     const Segment& segment = segments_[static_cast<std::size_t>(segment_of_[index])];
-    for_each_block(segment, [&](BlockRange blocks) {
-      for (std::size_t i = segment.begin; i < segment.end; ++i)
-        if (stages_[i]) stages_[i]->forward(run, blocks);
-    });
+    for_each_block(segment, [&](BlockRange blocks) { forward_blocks(run, segment, blocks); });
     index = segment.end;
   }
   return static_cast<int>(nodes);
@@ -418,22 +489,74 @@ int Plan<T>::backward(const Run<T>& run, int node) const {
     const auto index = static_cast<std::size_t>(node);
     if (foreign(index) && has_backward_[index]) return node;
     const Segment& segment = segments_[static_cast<std::size_t>(segment_of_[index])];
-    const auto in_reverse = [&](const auto& function) {
-      for (std::size_t i = segment.end; i-- > segment.begin;)
-        if (stages_[i] && has_backward_[i]) function(*stages_[i]);
-    };
-    if (std::any_of(has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.begin),
-                    has_backward_.begin() + static_cast<std::ptrdiff_t>(segment.end),
-                    [](char has) { return has; })) {
-      in_reverse([&](const Stage<T>& stage) { stage.begin_backward(run); });
-      for_each_block(segment, [&](BlockRange blocks) {
-        in_reverse([&](const Stage<T>& stage) { stage.backward(run, blocks); });
-      });
-      in_reverse([&](const Stage<T>& stage) { stage.finish_backward(run); });
+    if (has_backward(segment)) {
+      begin_backward(run, segment);
+      for_each_block(segment, [&](BlockRange blocks) { backward_blocks(run, segment, blocks); });
+      finish_backward(run, segment);
     }
     node = static_cast<int>(segment.begin) - 1;
   }
   return -1;
+}
+
+template <typename T>
+bool Plan<T>::takes_labels() const {
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
+    if (foreign(i)) return false;
+  const Value& output = value(graph_.output);
+  return trains() && output.needed && output.data >= 0 && output.shape.size() == 2 &&
+         output.shape[1] < CrossEntropyTask<T>::kLong &&
+         ports(graph_.nodes.back()).output == graph_.output;
+}
+
+template <typename T>
+bool Plan<T>::turns_at_once() const {
+  const Sharing sharing = segments_.back().sharing;
+  return sharing == Sharing::samples || sharing == Sharing::any;
+}
+
+template <typename T>
+void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const {
+  const Value& output = value(graph_.output);
+  const Layout& layout = output.layout;
+  const T* const y = run.at(output.data);
+  T* const dy = run.at(output.gradient);
+  CrossEntropyTask<T> task = loss;
+  task.gradient = dy;
+  const auto lose = [&](BlockRange blocks) {
+    for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+      const std::int64_t first = block * kBlockLanes;
+      isa_table<T>().cross_entropy.run_block(
+          task, first, static_cast<int>(std::min(kBlockLanes, layout.samples - first)),
+          y + block * layout.block(), dy + block * layout.block());
+    }
+  };
+  const Segment& last = segments_.back();
+  const bool at_once = turns_at_once();
+  for (const Segment& segment : segments_) {
+    if (at_once && &segment == &last) break;
+    for_each_block(segment, [&](BlockRange blocks) { forward_blocks(run, segment, blocks); });
+  }
+  if (!at_once) return lose({0, layout.blocks(), 0});
+  begin_backward(run, last);
+  parallel_for(layout.blocks(), 2 * last.work + 40 * layout.block(),
+               [&](std::int64_t begin, std::int64_t end) {
+                 const BlockRange blocks{begin, end, 0};
+                 forward_blocks(run, last, blocks);
+                 lose(blocks);
+                 backward_blocks(run, last, blocks);
+               });
+}
+
+template <typename T>
+void Plan<T>::backward_from_loss(const Run<T>& run) const {
+  const Segment& last = segments_.back();
+  if (!turns_at_once()) {
+    backward(run, static_cast<int>(last.end) - 1);
+    return;
+  }
+  finish_backward(run, last);
+  backward(run, static_cast<int>(last.begin) - 1);
 }
 
 template <typename T>

@@ -4,6 +4,7 @@
 
 #include <variant>
 
+#include "kernels/cross_entropy.h"
 #include "plan/add_stage.h"
 #include "plan/bias_stage.h"
 #include "plan/conv2d_stage.h"
@@ -64,6 +65,15 @@ class Plan {
   // Runs backward from `node` on; the first foreign node that is met, or -1.
   int backward(const Run<T>& run, int node) const;
 
+  // Whether a loss of labels can be part of a pass: no node is foreign, and the output (N, classes)
+  // comes from the last.
+  bool takes_labels() const;
+  // Forward, and the loss: the gradient of the output is written, and as much of the backward pass
+  // done as updates nothing. `loss` has labels, their scale and memory for the losses.
+  void forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const;
+  // The rest of the backward pass.
+  void backward_from_loss(const Run<T>& run) const;
+
   void read(const Run<T>& run, int value, T* rows) const;
   void write(const Run<T>& run, int value, const T* rows) const;
   void read_gradient(const Run<T>& run, int value, T* rows) const;
@@ -86,6 +96,7 @@ class Plan {
  private:
   void fuse();
   void find_backward();
+  void find_rows();
   void find_segments();
   std::vector<char> find_dense() const;
   void lay_out();
@@ -107,6 +118,13 @@ class Plan {
     Sharing sharing;
     std::int64_t work = 0;  // of a block, in floating-point operations, roughly
   };
+  void forward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;
+  void begin_backward(const Run<T>& run, const Segment& segment) const;
+  void backward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;
+  void finish_backward(const Run<T>& run, const Segment& segment) const;
+  bool has_backward(const Segment& segment) const;
+  // Whether forward, loss and backward of the last segment are one walk over the blocks.
+  bool turns_at_once() const;
   template <typename Function>
   void for_each_block(const Segment& segment, const Function& function) const;
 
@@ -120,6 +138,7 @@ class Plan {
   std::vector<char> has_backward_;
   std::vector<std::vector<char>> written_before_;  // of foreign nodes, for each input
   std::vector<char> written_;
+  std::vector<char> in_blocks_;  // whether a value is wanted in blocks of samples
 };
 
 }  // namespace pynn

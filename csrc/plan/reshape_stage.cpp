@@ -21,7 +21,7 @@ class ReshapeStage final : public Stage<T> {
         dx_mode_(dx) {}
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    if (x_data_ != y_data_)
+    if (x_data_ >= 0 && y_data_ >= 0 && x_data_ != y_data_)
       copy_blocks(x_, run.at(x_data_, blocks), y_, run.at(y_data_, blocks), blocks);
   }
 

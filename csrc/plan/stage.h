@@ -25,6 +25,7 @@ struct Value {
   Layout gradient_layout;  // without the halo
   bool stored = false;     // a parameter, buffer or constant: its memory is the caller's
   bool input = false;      // an input of the graph
+  int rows = -1;           // the input whose elements these are, in this shape perhaps
   bool needed = false;     // whether its gradient is wanted
   bool reached = false;    // whether the output depends on it, on the way backward
   bool is_output = false;

@@ -13,7 +13,8 @@ constexpr int kVectorsPerColumn = static_cast<int>(kBlockLanes) / kLanes<T>;
 template <int V>
 constexpr int kMostRows =
 #if defined(__AVX512F__) || defined(__aarch64__)
-    V <= 3   ? 8
+    V <= 2   ? 12
+    : V == 3 ? 8
     : V == 4 ? 6
              : 2;
 #else
@@ -55,38 +56,45 @@ template <typename T, int R, int V>
 void tile(const Tile<T>& t) {
   Vector<T> sum[R][V];
   if (t.accumulate) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[r][v] = load(t.c + r * t.c_row + t.c_vectors[v]);
   } else {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const Vector<T> start = broadcast(t.bias ? t.bias[r] : T(0));
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[r][v] = start;
     }
   }
-  const T* a[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) a[r] = t.a + r * t.a_row;
   const T* b[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) b[v] = t.b + t.b_vectors[v];
-  for (std::int64_t k = 0; k < t.depth; ++k) {
-    const std::int64_t a_offset = t.a_offsets[k], b_offset = t.b_offsets[k];
-    Vector<T> row[V];
+  const std::int32_t *a_offsets = t.a_offsets, *b_offsets = t.b_offsets;
+  const std::int64_t a_row = t.a_row;
+  constexpr std::int64_t line = 64 / sizeof(T);
+  for (std::int64_t left = t.depth; left > 0; left -= line) {
+    const std::int64_t count = left < line ? left : line;
+    if (a_row != 1)
+      for (int r = 0; r < R; ++r) __builtin_prefetch(t.a + r * a_row + a_offsets[0] + 3 * line);
+    const std::int32_t* const end = a_offsets + count;
+    for (; a_offsets != end; ++a_offsets, ++b_offsets) {
+      const std::int64_t b_offset = *b_offsets;
+      const T* a = t.a + *a_offsets;
+      Vector<T> row[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) row[v] = load(b[v] + b_offset);
+      for (int v = 0; v < V; ++v) row[v] = load(b[v] + b_offset);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r, a += a_row) {
+        const Vector<T> value = broadcast(*a);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vector<T> value = broadcast(a[r][a_offset]);
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+        for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+      }
     }
   }
   const Vector<T> floor = broadcast(t.floor), zero = {};
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
@@ -120,6 +128,7 @@ std::int64_t tile_vectors(std::int64_t rows) {
   if (rows <= kMostRows<8>) return 8;
   if (rows <= kMostRows<4>) return 4;
   if (rows <= kMostRows<3>) return 3;
+  if (rows <= kMostRows<2>) return 2;
   return kUsualVectors;
 }
 

@@ -18,6 +18,8 @@ void gather(std::int64_t count, const T* const* rows, T* to) {
 #pragma GCC unroll 16
       for (int r = 0; r < lanes; ++r)
         square[r] = rows[first + r] ? load(rows[first + r] + i) : Vector<T>{};
+      for (int r = 0; r < lanes; ++r)
+        if (rows[first + r]) __builtin_prefetch(rows[first + r] + i + 4 * lanes);
       transpose<T>(square);
 #pragma GCC unroll 16
       for (int r = 0; r < lanes; ++r) store<T>(to + (i + r) * kSamples + first, square[r]);

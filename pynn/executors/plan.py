@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,14 @@ from pynn.graph import Array, Graph, Stored
 
 # Sixteen samples lie side by side in a plan; a smaller batch would leave lanes empty.
 _SMALLEST_BATCH = 16
+
+
+class LabelLoss(NamedTuple):
+    """The cross-entropy of labels, as a plan computes it."""
+
+    label_smoothing: float
+    ignore_index: int | None
+    mean: bool
 
 
 class PlanTape(Tape):
@@ -220,6 +228,7 @@ class FusedPass:
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
         self.run = run = plan.core.start()
+        self.takes_labels: bool = plan.core.takes_labels
         self.output, (self.input,) = graph.output, graph.inputs
         self._last = len(graph.nodes) - 1
         self._settings: Sequence[tuple[Any, ...]] = ()  # that the pass has
@@ -236,11 +245,30 @@ class FusedPass:
 
     def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
         """Gradients and updates, given the settings of each group."""
+        self._set(settings)
+        self.run.backward_all(self.output, dy, self._last)
+
+    def step_on_labels(
+        self,
+        array: Array,
+        seed: int,
+        step: int,
+        labels: Array,
+        loss: LabelLoss,
+        settings: Sequence[tuple[Any, ...]],
+    ) -> tuple[float, Array]:
+        """Forward, loss, backward and updates: the loss and the output. Where the loss is not
+        finite, nothing is updated."""
+        self._set(settings)
+        return self.run.step_on_labels(
+            self.input, array, seed, step & 0xFFFFFFFF, self.output, labels, *loss
+        )
+
+    def _set(self, settings: Sequence[tuple[Any, ...]]) -> None:
         if settings != self._settings:
             for group, values in enumerate(settings):
                 self.run.set_settings(group, *values)
             self._settings = settings
-        self.run.backward_all(self.output, dy, self._last)
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:

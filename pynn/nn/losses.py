@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import ops
 from pynn.errors import StateError
+from pynn.executors.plan import LabelLoss
 from pynn.graph import Array, plain_array
 
 
@@ -44,6 +45,11 @@ class Loss:
         if self._gradient is None:
             raise StateError("backward of a loss needs a call first: value = loss(output, target)")
         return self._gradient
+
+    def of_labels(self) -> LabelLoss | None:
+        """What a plan needs to compute this loss of labels (N,) within a step; None where it must
+        be called."""
+        return None
 
     def count(self, target: Any) -> float:
         """How much a batch weighs in the mean over several batches; the number of its samples."""
@@ -93,6 +99,14 @@ class CrossEntropyLoss(Loss):
             reduction=self.reduction, return_grad=True,
         )  # fmt: skip
         return value, gradient
+
+    def of_labels(self) -> LabelLoss | None:
+        """See `Loss.of_labels`: where classes have no weights."""
+        if type(self).value_and_gradient is not CrossEntropyLoss.value_and_gradient:
+            return None
+        if self.weight is not None:
+            return None
+        return LabelLoss(self.label_smoothing, self.ignore_index, self.reduction == "mean")
 
     def count(self, target: Any) -> float:
         """The weight of the samples that count."""

@@ -246,6 +246,10 @@ class CompiledStep:
             raise ShapeError(
                 f"the loss gave a gradient of shape {np.shape(gradient)}, expected {output.shape}"
             )
+        self._check_finite(value)
+        return value, np.ascontiguousarray(gradient, dtype=output.dtype)
+
+    def _check_finite(self, value: float) -> None:
         if not math.isfinite(value):
             last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
             raise NonFiniteError(
@@ -253,12 +257,25 @@ class CompiledStep:
                 f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this "
                 "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
             )
-        return value, np.ascontiguousarray(gradient, dtype=output.dtype)
 
     def _run_fused(
         self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
     ) -> float:
         """One batch whose updates are part of the backward pass."""
+        labels = (
+            self.loss.of_labels()
+            if fused.run.takes_labels and target.ndim == 1 and target.dtype.kind in "iu"
+            else None
+        )
+        if labels is not None:
+            value, output = fused.run.step_on_labels(
+                array, get_seed(), self.model._run_steps, target, labels, settings
+            )
+            self._check_finite(value)
+            self.optimizer.zero_grad()
+            fused.updated()
+            self.output = output
+            return value
         output = fused.run.forward(array, get_seed(), self.model._run_steps)
         value, gradient = self._loss_of(output, target)
         fused.run.backward(gradient, settings)

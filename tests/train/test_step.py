@@ -631,3 +631,65 @@ def test_only_parameters_that_get_gradients_count_updates():
     expected = train(keep_gradients=True)
     assert train() == expected
     assert expected[2] == [3, 3, 6, 6, 0]
+
+
+class HalvedLoss(nn.CrossEntropyLoss):
+    def value_and_gradient(self, output, target):
+        value, gradient = super().value_and_gradient(output, target)
+        return value / 2, gradient / 2
+
+
+@pytest.mark.parametrize("samples", [16, 40, 70])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.2, reduction="sum"),
+        nn.CrossEntropyLoss(ignore_index=3),
+        nn.CrossEntropyLoss(weight=np.linspace(0.5, 2, 5)),
+        HalvedLoss(),
+    ],
+    ids=["plain", "smoothed_sum", "ignored", "weighted", "of_ones_own"],
+)
+def test_labels_in_a_step_give_the_bits_of_a_step_by_hand(loss, samples):
+    rng = np.random.default_rng(samples)
+    x = rng.random((samples, 3, 4), dtype=np.float32)
+    models = []
+    for _ in range(2):
+        pynn.manual_seed(1)
+        models.append(nn.Sequential(nn.Flatten(), nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 5)))
+    compiled, by_hand = models
+    step = pynn.compile(compiled, loss, optim.SGD(compiled.parameters(), lr=0.5, momentum=0.9))
+    optimizer = optim.SGD(by_hand.parameters(), lr=0.5, momentum=0.9)
+    for dtype in (np.int64, np.int8, np.uint64):
+        y = rng.integers(0, 5, samples).astype(dtype)
+        value = step(x, y)
+        output = by_hand(x)
+        assert value == loss(output, y)
+        np.testing.assert_array_equal(step.output, output)
+        by_hand.backward(loss.backward())
+        optimizer.step()
+        optimizer.zero_grad()
+        for one, other in zip(compiled.parameters(), by_hand.parameters(), strict=True):
+            np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "error", "message"),
+    [
+        (nn.CrossEntropyLoss(), [0] * 19 + [5], pynn.LabelError, "label 5 at row 19"),
+        (nn.CrossEntropyLoss(), [-1] * 20, pynn.LabelError, "label -1 at row 0"),
+        (nn.CrossEntropyLoss(label_smoothing=2.0), [0] * 20, ValueError, "between 0 and 1"),
+    ],
+)
+def test_labels_that_a_step_refuses_change_nothing(loss, y, error, message):
+    model = nn.Sequential(nn.Linear(6, 5))
+    optimizer = optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    step = pynn.compile(model, loss, optimizer)
+    before = model.state_dict()
+    with pytest.raises(error, match=message):
+        step(np.ones((20, 6), np.float32), np.array(y))
+    assert step.steps == 0
+    assert optimizer.state_dict()["steps"] == [0, 0]
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
