@@ -4,15 +4,29 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
+#include "plan/kernel_columns.h"
 #include "plan/products.h"
 #include "plan/rows.h"
 #include "runtime/scratch.h"
 
 namespace pynn {
 
+namespace {
+
+// Whether the image of y is all that a kernel on a pixel of x could reach ("full" padding).
+bool every_pixel_sees_all_taps(const Window& w) {
+  return w.stride_h == 1 && w.stride_w == 1 && w.dilation_h == 1 && w.dilation_w == 1 &&
+         w.top == w.KH - 1 && w.left == w.KW - 1 && w.OH == w.H + w.KH - 1 &&
+         w.OW == w.W + w.KW - 1;
+}
+
+}  // namespace
+
 void add_halo(const Conv2dNode& node, Layout& x) {
   const Window& w = node.shape.window;
+  if (KernelColumns::suits(node.shape) && every_pixel_sees_all_taps(w)) return;
   const auto beyond = [](std::int64_t positions, std::int64_t stride, std::int64_t before,
                          std::int64_t taps, std::int64_t dilation, std::int64_t size) {
     return std::max<std::int64_t>(
@@ -218,7 +232,14 @@ class Conv2dStage final : public Stage<T> {
         masked_(builder.value(node.y).masked),
         mask_dx_(builder.masks(node.x, dx)) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
-    forward_ = forward_sweep(shape_, x_, y_, tile, sizeof(T));
+    if (KernelColumns::suits(shape_)) {
+      kernel_columns_.emplace(shape_, x_, y_);
+      parts_ = builder.arena.add_blocks(
+          y_.blocks(), kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)),
+          builder.segment, builder.segment);
+    } else {
+      forward_ = forward_sweep(shape_, x_, y_, tile, sizeof(T));
+    }
     if (!builder.backward) return;
     if (node.relu) builder.keep(node.y);
     if (mask_dx_) builder.keep(node.x);
@@ -231,6 +252,13 @@ class Conv2dStage final : public Stage<T> {
       shards_ = builder.backward_scratch(dy_.blocks() * weight_count());
       builder.keep(node.x);
       const Window& w = shape_.window;
+      if (every_pixel_sees_all_taps(w)) {
+        for (std::int64_t kh = 0; kh < w.KH; ++kh)
+          for (std::int64_t kw = 0; kw < w.KW; ++kw)
+            shifts_.push_back(static_cast<std::int32_t>(dy_.at(w.top - kh, w.left - kw)));
+        positions_ = multiples<std::int32_t>(w.W, kBlockLanes);
+        return;
+      }
       for (std::int64_t c = 0; c < shape_.C / shape_.groups; ++c)
         for (std::int64_t kh = 0; kh < w.KH; ++kh)
           for (std::int64_t kw = 0; kw < w.KW; ++kw)
@@ -244,6 +272,7 @@ class Conv2dStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
+    if (kernel_columns_) return forward_by_columns(run, blocks);
     OuterProduct<T> product{};
     product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
     product.relu = node_.relu;
@@ -264,7 +293,8 @@ class Conv2dStage final : public Stage<T> {
         isa_table<T>().relu.backward(count, dy + at[0], y + at[1], dy + at[0]);
       });
     }
-    if (dw_) weight_gradients(run, blocks, dy);
+    if (dw_ && shifts_.empty()) weight_gradients(run, blocks, dy);
+    if (dw_ && !shifts_.empty()) weight_gradients_by_shifts(run, blocks, dy);
     if (db_) {
       for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
         isa_table<T>().dot_product.sum_rows(shape_.O, dy_.plane(), 1, 0, dy_.pixels(),
@@ -290,21 +320,52 @@ class Conv2dStage final : public Stage<T> {
 
   StageReport report() const override {
     const Window& w = shape_.window;
-    const std::int64_t flops = forward_.flops * y_.blocks() * shape_.groups;
+    const std::int64_t flops =
+        y_.blocks() * (kernel_columns_ ? kernel_columns_->flops() : forward_.flops * shape_.groups);
     StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
                                " channels", node_.relu ? " + relu" : ""),
                        flops, 0};
     if (dx_mode_ != GradientMode::none)
       report.backward_flops += backward_.flops * y_.blocks() * shape_.groups;
     if (dw_)
-      report.backward_flops += 2 * shape_.O * static_cast<std::int64_t>(taps_.size()) * w.OH *
-                               w.OW * y_.blocks() * kBlockLanes;
+      report.backward_flops += 2 * weight_count() * (shifts_.empty() ? w.OH * w.OW : w.H * w.W) *
+                               y_.blocks() * kBlockLanes;
     return report;
   }
 
  private:
   const T* weights(const Run<T>& run) const {
     return run.stored[static_cast<std::size_t>(node_.w)];
+  }
+
+  void forward_by_columns(const Run<T>& run, BlockRange blocks) const {
+    const KernelColumns& columns = *kernel_columns_;
+    const T* const x = run.at(x_data_, blocks);
+    T* const y = run.at(y_data_, blocks);
+    T* const parts = run.at(parts_, blocks);
+    const Window& w = shape_.window;
+    const std::int64_t tile = isa_table<T>().outer_product.columns;
+    const std::int64_t tiles = (w.W + tile - 1) / tile, part = columns.part_elements();
+    parallel_for(blocks.count() * shape_.O * tiles, columns.flops() / (shape_.O * tiles),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t unit = begin; unit < end; ++unit) {
+                     const std::int64_t block = blocks.begin + unit / tiles / shape_.O;
+                     const std::int64_t i = unit % tiles;
+                     columns.multiply(unit / tiles % shape_.O, w.W * i / tiles,
+                                      w.W * (i + 1) / tiles, weights(run), x + block * x_.block(),
+                                      parts + block * part);
+                   }
+                 });
+    const T* const bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
+    parallel_for(blocks.count() * shape_.O * w.OH, w.OW * kBlockLanes * (w.KW + 2),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t unit = begin; unit < end; ++unit) {
+                     const std::int64_t block = blocks.begin + unit / w.OH / shape_.O;
+                     const std::int64_t output = unit / w.OH % shape_.O, h = unit % w.OH;
+                     columns.add(output, h, h + 1, parts + block * part, bias ? bias[output] : T(0),
+                                 node_.relu, y + block * y_.block());
+                   }
+                 });
   }
 
   // One product for each block of samples, group and strip.
@@ -422,6 +483,46 @@ class Conv2dStage final : public Stage<T> {
     });
   }
 
+  // The same where every pixel of x sees all taps: sums over the pixels of x, not of y, which see
+  // the halo as well.
+  void weight_gradients_by_shifts(const Run<T>& run, BlockRange blocks, const T* dy) const {
+    const auto& kernels = isa_table<T>().dot_product;
+    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+    const auto taps = static_cast<std::int64_t>(shifts_.size());
+    const std::int64_t row_tiles = (channels + kernels.rows - 1) / kernels.rows;
+    const T* const x = run.at(x_data_, blocks);
+    T* const shards = run.at(shards_);
+    const std::int64_t tasks = shape_.O * row_tiles;
+    parallel_for(blocks.count() * tasks, 2 * kernels.rows * taps * x_.pixels() * kBlockLanes,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t unit = begin; unit < end; ++unit) {
+                     const std::int64_t block = blocks.begin + unit / tasks, task = unit % tasks;
+                     const std::int64_t output = task / row_tiles, tile = task % row_tiles;
+                     const std::int64_t channel = channels * tile / row_tiles;
+                     DotProduct<T> product;
+                     product.rows = channels * (tile + 1) / row_tiles - channel;
+                     product.columns = taps;
+                     product.depth = x_.width;
+                     product.a_row = x_.plane();
+                     product.b_columns = shifts_.data();
+                     product.b_offsets = positions_.data();
+                     const std::int64_t sums = product.rows * taps * kernels.lanes;
+                     product.sums = scratch<T>(sums);
+                     std::fill(product.sums, product.sums + sums, T(0));
+                     for (std::int64_t h = 0; h < x_.height; ++h) {
+                       product.a = x + block * x_.block() +
+                                   (output / outputs * channels + channel) * x_.plane() +
+                                   x_.at(h, 0);
+                       product.b = dy + block * dy_.block() + output * dy_.plane() + h * dy_.row();
+                       kernels.run(product);
+                     }
+                     kernels.sum_lanes(
+                         product.rows * taps, product.sums, false,
+                         shards + block * weight_count() + (output * channels + channel) * taps);
+                   }
+                 });
+  }
+
   // gradient = the shards, added in the order of the blocks.
   void combine(std::int64_t size, const T* shards, const ParameterGradient<T>& gradient) const {
     constexpr std::int64_t kPiece = 1024;
@@ -452,7 +553,10 @@ class Conv2dStage final : public Stage<T> {
   int shards_ = -1, bias_shards_ = -1;  // gradients of the parameters, of each block
   int transposed_ = -1;                 // weights
   Sweep forward_, backward_;
+  std::optional<KernelColumns> kernel_columns_;  // instead of forward_
+  int parts_ = -1;
   std::vector<std::int32_t> taps_, positions_;
+  std::vector<std::int32_t> shifts_;  // of dy, by tap; empty: the gradient sums over pixels of y
 };
 
 }  // namespace

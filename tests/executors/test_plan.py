@@ -76,6 +76,15 @@ NETWORKS = {
             nn.Sigmoid(),
         ),
     ),
+    "into_few_channels": (
+        (8, 9, 10),
+        lambda: nn.Sequential(
+            nn.Conv2d(8, 8, (4, 3), padding=(3, 3, 2, 2), groups=4), nn.ReLU(),
+            nn.Conv2d(8, 2, 3, stride=(2, 1), dilation=(2, 3), padding=(1, 4, 2, 3)), nn.ReLU(),
+            nn.Conv2d(2, 1, (9, 3), padding="same"),
+        ),
+    ),
+    "full_into_two": ((9, 5, 4), lambda: nn.Conv2d(9, 2, (2, 3), padding="full", bias=False)),
     "strided": (
         (2, 11, 12),
         lambda: nn.Sequential(
