@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pynn
+from pynn import _core
 from pynn.config import config
-
-_STUDIES = {"convnet": "a convolutional network of 206,500 parameters on handwritten digits"}
+from pynn.experiments import STUDIES
+from pynn.report.report import COMPARISON_COLUMNS, Report, comparison_cells, duration, show
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,10 +25,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a study by name", description="Run a study and write its results."
-    )
+        "run", help="run a study by name", description="Run a study and write its report. A study "
+        "that was interrupted goes on where it stopped when it is run again into the same folder.",
+    )  # fmt: skip
     run.add_argument(
-        "study", nargs="?", choices=sorted(_STUDIES), metavar="STUDY", help="see --list"
+        "study", nargs="?", choices=[*STUDIES, "all"], metavar="STUDY", help="see --list; or all"
     )
     run.add_argument("--list", action="store_true", help="list the studies and end")
     run.add_argument(
@@ -35,8 +37,12 @@ def _parser() -> argparse.ArgumentParser:
         help="digits (embedded, 8 x 8; the default), mnist or fashion-mnist (downloaded once), "
         "or a folder of IDX files",
     )  # fmt: skip
+    run.add_argument("--quick", action="store_true", help="a shortened run, of half a minute or so")
     run.add_argument(
-        "--epochs", type=_positive, metavar="N", help="default: 30 on the digits, 10 elsewhere"
+        "--epochs", type=_positive, metavar="N", help="instead of the study's own number"
+    )
+    run.add_argument(
+        "--jobs", type=_positive, metavar="J", help="runs at once (default: one for each processor)"
     )
     run.add_argument(
         "--seed",
@@ -83,38 +89,63 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from pynn import data
-    from pynn.experiments import convnet
-
     if arguments.list or arguments.study is None:
-        for name, description in _STUDIES.items():
-            print(f"{name:<12} {description}")
+        for name, description in STUDIES.items():
+            print(f"{name:<15} {description}")
         return 0
+    from pynn import data
+    from pynn.experiments.runner import run_studies
+
     dataset = data.load(arguments.data)
-    epochs = arguments.epochs or (30 if dataset.name == "digits" else 10)
     out = arguments.out or Path("runs") / f"{arguments.study}-{dataset.name}"
+    names = list(STUDIES) if arguments.study == "all" else [arguments.study]
     with pynn.backend(arguments.backend or pynn.get_backend()):
-        result = convnet.run(
+        reports = run_studies(
+            names,
             dataset,
-            epochs=epochs,
+            out,
+            together=arguments.study == "all",
             seed=arguments.seed,
-            out=out,
+            quick=arguments.quick,
+            epochs=arguments.epochs,
+            jobs=arguments.jobs or _core.config()["usable_processors"],
+            threads=arguments.threads,
             progress=False if arguments.quiet else "auto",
         )
-    result["config"] = config()
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if arguments.json:
-        print(json.dumps(result))
+        found = [report.as_json() for report in reports]
+        print(json.dumps({"studies": found} if arguments.study == "all" else found[0]))
         return 0
-    print(f"{result['parameters']:,} parameters, {epochs} epochs in {result['seconds']:.1f} s")
-    for part in ("train", "valid", "test"):
-        samples = result["samples"][part]
-        print(
-            f"{part:<5} accuracy {result[f'{part}_accuracy']:.4f}  "
-            f"loss {result[f'{part}_loss']:.4f}  ({samples:,} images)"
-        )
-    print(f"curves, history and model are in {out}")
+    for report in reports:
+        _print_report(report)
+    page = "index.html" if arguments.study == "all" else "report.html"
+    print(f"the report is {out / page}")
     return 0
+
+
+def _print_report(report: Report) -> None:
+    print(f"{report.title} ({duration(report.seconds)})")
+    rows = [comparison_cells(each)[:5] for each in report.comparisons]
+    if rows:
+        _print_table(
+            [list(COMPARISON_COLUMNS[:5]), *[[show(cell) for cell in row] for row in rows]]
+        )
+    for name, value in report.result.items():
+        if isinstance(value, (int, float)):
+            print(f"{name.replace('_', ' ')}: {show(value)}")
+    print(f"{report.outcome()}\n")
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Columns side by side, the first two to the left."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print(
+            "  ".join(
+                f"{text:<{w}}" if i < 2 else f"{text:>{w}}"
+                for i, (text, w) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+        )
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -132,14 +163,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         )
         for row in rows
     ]  # fmt: skip
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        print(
-            "  ".join(
-                f"{text:<{w}}" if i < 2 else f"{text:>{w}}"
-                for i, (text, w) in enumerate(zip(line, widths, strict=True))
-            )
-        )
+    _print_table(lines)
     return 0
 
 

@@ -1,1 +1,17 @@
-"""The studies, each a program that a user runs by name and may start from."""
+"""The studies, each a program that a user runs by name and may start from.
+
+A study is a module with the networks and the procedure in pynn's own API, and a function
+`run(setup)` that returns its report.
+"""
+
+# In the order of the studies; a later one may look at what an earlier one left.
+STUDIES = {
+    "denoiser": "bias initialisation and optimisers on a convolutional denoiser",
+    "momentum": "softmax regression: learning rates, momentum, the cost of gradients",
+    "ladder": "four networks from softmax regression to convolution",
+    "initialisation": "initial weights of a perceptron, and its gradient checked",
+    "search": "72 perceptrons: learning rate, batch size and layers",
+    "convnet": "a convolutional network of 206,500 parameters on handwritten digits",
+}
+
+__all__ = ["STUDIES"]

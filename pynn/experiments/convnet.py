@@ -1,22 +1,29 @@
-"""Study 5: a convolutional network of 206,500 parameters on handwritten digits."""
+"""Study 5: a convolutional network of 206,500 parameters, with and without dropout."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
+import json
 from typing import Any
 
 import pynn
 from pynn import io, nn, optim
-from pynn.data import Batches, Dataset, split_last
-from pynn.report import save_learning_curves
+from pynn.data import Batches, split_last
+from pynn.errors import ShapeError
+from pynn.experiments.setup import Setup, around, at_least
+from pynn.report import Panel, Report, curves, save_learning_curves
+from pynn.train.history import History
+from pynn.train.settings import Setting
+from pynn.train.sweep import SweepRun
 
-# Not published with the study, so ours: optimiser, learning rate, batch size, dropout rates.
+# Not published with the study, so ours: optimiser, learning rate and its schedule, batch size,
+# rates, and the side of a block.
 LEARNING_RATE, MOMENTUM, BATCH_SIZE = 0.05, 0.9, 64
 DROPOUT = (0.25, 0.5)  # after the third convolution, and after the first dense layer
+BLOCK_SIZE = 3
+VARIANTS = ("plain", "dropout", "dropblock")
 
 
-def network(image_size: int, classes: int) -> nn.Module:
+def network(image_size: int, classes: int, variant: str = "dropout") -> nn.Module:
     """The network for square grey images.
 
     28 x 28: the study's, 206,500 parameters for ten classes. 8 x 8: the same channels with 3 x 3
@@ -25,6 +32,8 @@ def network(image_size: int, classes: int) -> nn.Module:
     Args:
         image_size: 28 or 8.
         classes: number of outputs.
+        variant: "plain"; "dropout" after the third convolution and the first dense layer; or
+            "dropblock", with DropBlock in place of the first dropout.
     """
     padding: int | str
     if image_size == 28:
@@ -32,9 +41,14 @@ def network(image_size: int, classes: int) -> nn.Module:
     elif image_size == 8:
         kernels, padding, features = (3, 3, 3), "same", 160
     else:
-        raise pynn.ShapeError(
+        raise ShapeError(
             f"the network takes images of 28 x 28 or 8 x 8 pixels, got {image_size} x {image_size}"
         )
+    first: dict[str, list[nn.Module]] = {
+        "plain": [],
+        "dropout": [nn.Dropout(DROPOUT[0])],
+        "dropblock": [nn.DropBlock2d(DROPOUT[0], BLOCK_SIZE)],
+    }
     return nn.Sequential(
         nn.Conv2d(1, 20, kernels[0], padding=padding),
         nn.ReLU(),
@@ -44,93 +58,144 @@ def network(image_size: int, classes: int) -> nn.Module:
         nn.Conv2d(30, 40, kernels[2], padding=padding),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Dropout(DROPOUT[0]),
+        *first[variant],
         nn.Flatten(),
         nn.Linear(features, 500),
         nn.ReLU(),
-        nn.Dropout(DROPOUT[1]),
+        *([nn.Dropout(DROPOUT[1])] if variant != "plain" else []),
         nn.Linear(500, classes),
     )
 
 
-def run(
-    dataset: Dataset, *, epochs: int, seed: int, out: Path, progress: bool | str = "auto"
-) -> dict[str, Any]:
-    """Train the network and write curves, history and model.
-
-    Args:
-        dataset: images (N, 1, 28, 28) or (N, 1, 8, 8). Of the training images the last 10,000 are
-            held out for validation, or where there are fewer than 20,000, the last two fifteenths
-            (200 of the digits).
-        epochs: how many.
-        seed: of initialisation and shuffling.
-        out: folder for curves.png, history.csv, history.json, model.safetensors and result.json;
-            made if it is missing.
-        progress: see `pynn.fit`.
-
-    Returns:
-        The result: experiment, data, parameters, losses, accuracies, seconds.
-    """
+def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """One variant: SGD with momentum, the learning rate falling as a cosine."""
+    dataset = run.data
     images, labels = dataset.train_images, dataset.train_labels
-    channels, height, width = images.shape[1:]
-    if channels != 1 or height != width:
-        raise pynn.ShapeError(
-            f"the network takes square grey images, got {channels} x {height} x {width}"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    held_out = 10_000 if len(images) >= 20_000 else len(images) * 2 // 15 + 1
-    train, valid = split_last(len(images), held_out)
-
-    pynn.manual_seed(seed)
-    model = network(height, len(dataset.classes))
+    kept, held_out = split_last(len(images), setting["held_out"])
+    model = network(images.shape[2], len(dataset.classes), setting["variant"])
     loss = nn.CrossEntropyLoss()
     optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    schedule = optim.CosineAnnealingLR(optimizer, max(epochs, 1), floor=0.01)
-
-    begin = time.perf_counter()
     history = pynn.fit(
         model,
         loss,
         optimizer,
-        Batches(images[train], labels[train], BATCH_SIZE, seed=seed, reuse=True),
-        valid=Batches(images[valid], labels[valid], 256, shuffle=False, reuse=True),
-        epochs=epochs,
-        schedule=schedule,
-        progress=progress,
+        Batches(images[kept], labels[kept], BATCH_SIZE, seed=run.seed, reuse=True),
+        valid=Batches(images[held_out], labels[held_out], 256, shuffle=False, reuse=True),
+        epochs=setting["epochs"],
+        schedule=optim.CosineAnnealingLR(optimizer, setting["epochs"], floor=0.01),
+        callbacks=[run.callback()],
+        progress=False,
     )
-    seconds = time.perf_counter() - begin
     test = pynn.evaluate(
         model, loss, Batches(dataset.test_images, dataset.test_labels, 256, shuffle=False)
     )
-
-    last = history.rows[-1] if len(history) else {}
-    result = {
-        "experiment": "convnet",
-        "data": dataset.name,
+    io.save(run.folder / "model.safetensors", model.state_dict())
+    last = history.rows[-1]
+    return {
         "parameters": sum(parameter.size for parameter in model.parameters()),
-        "epochs": epochs,
-        "seed": seed,
-        "train_loss": last.get("train_loss"),
-        "train_accuracy": last.get("train_accuracy"),
-        "valid_loss": last.get("valid_loss"),
-        "valid_accuracy": last.get("valid_accuracy"),
+        "rows": history.rows,
         "test_loss": test["loss"],
         "test_accuracy": test["accuracy"],
-        "seconds": seconds,
-        "samples": {"train": len(train), "valid": len(valid), "test": len(dataset.test_labels)},
-        "settings": {
-            "lr": LEARNING_RATE,
-            "momentum": MOMENTUM,
-            "batch_size": BATCH_SIZE,
-            "schedule": "cosine",
-            "dropout": list(DROPOUT),
+        **{name: last[name] for name in
+           ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")},
+    }  # fmt: skip
+
+
+def run(setup: Setup) -> Report:
+    """The three variants; model, history and curves of the one with dropout are kept beside the
+    report."""
+    default = 30 if setup.dataset.name == "digits" else 10
+    epochs = setup.epochs or (5 if setup.quick else default)
+    held_out = setup.held_out(10_000)
+    settings: list[Setting] = [
+        {"variant": variant, "epochs": epochs, "held_out": held_out} for variant in VARIANTS
+    ]
+    results = dict(
+        zip(VARIANTS, setup.runs(train, settings, monitor="valid_accuracy"), strict=True)
+    )
+    plain, kept = results["plain"], results["dropout"]
+
+    report = setup.report(
+        "convnet", "A convolutional network of 206,500 parameters", epochs=epochs,
+        optimiser=f"SGD, learning rate {LEARNING_RATE} (cosine), momentum {MOMENTUM}",
+        batch_size=BATCH_SIZE, dropout=DROPOUT, block_size=BLOCK_SIZE,
+        kernels="5, 4, 3" if setup.size == 28 else '3, 3, 3, padding "same": the images are small',
+    )  # fmt: skip
+    report.compare(
+        "Beside the published network",
+        [
+            setup.comparison("parameters", 206_500, plain["parameters"], around(206_500, 0)),
+            setup.comparison(
+                "validation accuracy", 0.98, plain["valid_accuracy"], at_least(0.985)
+            ),
+            setup.comparison(
+                "validation loss", 0.08, plain["valid_loss"], (0, 0.08), remark=_searched(setup)
+            ),
+            setup.comparison(
+                "validation loss with dropout", 0.074, kept["valid_loss"],
+                (0, plain["valid_loss"]), remark="less than without",
+            ),
+        ],
+    )  # fmt: skip
+    report.table(
+        "The three variants, after the last epoch",
+        ("variant", "train loss", "validation loss", "validation error", "test accuracy", "time"),
+        [
+            [name, r["train_loss"], r["valid_loss"], 1 - r["valid_accuracy"], r["test_accuracy"],
+             r["seconds"]]
+            for name, r in results.items()
+        ],
+    )  # fmt: skip
+    report.figure("variants", _curves(results), "Training and validation of the three variants.")
+    model = network(setup.size, len(setup.dataset.classes))
+    model.load_state_dict(io.load(f"{kept['folder']}/model.safetensors"))
+    io.save(setup.out / "model.safetensors", model.state_dict())
+    history = History(kept["rows"])
+    history.to_csv(setup.out / "history.csv")
+    history.to_json(setup.out / "history.json")
+    save_learning_curves(
+        setup.out / "curves.png", history, f"Convolutional network on {setup.dataset.name}"
+    )
+    measured = ("loss", "accuracy")
+    report.result = {
+        "data": setup.dataset.name,
+        "parameters": kept["parameters"],
+        "epochs": epochs,
+        "seed": setup.seed,
+        **{
+            f"{part}_{quantity}": kept[f"{part}_{quantity}"]
+            for part in ("train", "valid", "test")
+            for quantity in measured
         },
+        "samples": {
+            "train": len(setup.dataset.train_labels) - held_out,
+            "valid": held_out,
+            "test": len(setup.dataset.test_labels),
+        },
+        "accuracies": {name: r["valid_accuracy"] for name, r in results.items()},
     }
-    history.to_csv(out / "history.csv")
-    history.to_json(out / "history.json")
-    io.save(out / "model.safetensors", model.state_dict())
-    if len(history):
-        save_learning_curves(
-            out / "curves.png", history, f"Convolutional network on {dataset.name}"
-        )
-    return result
+    return report
+
+
+def _searched(setup: Setup) -> str:
+    """What the best network of `pynn run search` gave, where it has been run beside this."""
+    try:
+        text = (setup.out.parent / "search" / "result.json").read_text(encoding="utf-8")
+        found = json.loads(text)
+        loss, parameters = found["best_valid_loss"], found["best_parameters"]
+    except (OSError, ValueError, KeyError):
+        return "the study's best perceptron: about 0.09"
+    return f"the best perceptron of the search: {loss:.4f} with {parameters:,} parameters"
+
+
+def _curves(results: dict[str, Any]) -> Any:
+    panels = []
+    for quantity, unit in (("loss", "cross-entropy (nats)"), ("accuracy", "accuracy (share)")):
+        lines = {}
+        for name, result in results.items():
+            epochs = [row["epoch"] for row in result["rows"]]
+            for part in ("train", "valid"):
+                values = [row[f"{part}_{quantity}"] for row in result["rows"]]
+                lines[f"{name}, {part}"] = (epochs, values)
+        panels.append(Panel(lines, y=unit))
+    return curves(panels)

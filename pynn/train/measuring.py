@@ -1,0 +1,114 @@
+"""Callbacks that watch a training between the ends of its epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pynn.data.batches import Batches
+from pynn.graph import Array
+from pynn.nn.losses import CrossEntropyLoss
+from pynn.nn.module import Module
+from pynn.train.callbacks import Callback, Run
+from pynn.train.evaluation import evaluate, evaluating
+
+
+class AccuracyEvery(Callback):
+    """Measures accuracies in evaluation mode whenever so many samples have been trained on.
+
+    Args:
+        samples: between two measurements.
+        parts: (x, y) of each part by name; uint8 images are scaled by 1/255.
+
+    Attributes:
+        rows: {"samples": trained on so far, name: accuracy, ...} of each measurement.
+    """
+
+    def __init__(self, samples: int, parts: Mapping[str, tuple[Any, Any]]) -> None:
+        self.samples, self.parts = samples, dict(parts)
+        self.rows: list[dict[str, float]] = []
+        self._seen = 0
+
+    def on_batch_end(self, run: Run) -> None:
+        """Measure, if it is time."""
+        before = self._seen
+        self._seen += len(run.step.output)
+        if before // self.samples == self._seen // self.samples:
+            return
+        row = {"samples": float(self._seen)}
+        for name, (x, y) in self.parts.items():
+            batches = Batches(x, y, 500, shuffle=False, dtype=run.model.dtype, reuse=True)
+            row[name] = evaluate(run.model, CrossEntropyLoss(), batches)["accuracy"]
+        self.rows.append(row)
+
+
+class LossEvery(Callback):
+    """Keeps the loss of every batch.
+
+    Attributes:
+        losses: before each update.
+    """
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_batch_end(self, run: Run) -> None:
+        """Keep the loss."""
+        loss = run.step.last_finite_loss
+        self.losses.append(math.nan if loss is None else loss)
+
+
+class Divergence(Callback):
+    """Notices that a loss has exceeded a multiple of its first value; training ends with the epoch.
+
+    Args:
+        factor: the multiple.
+
+    Attributes:
+        message: what happened; None while all is well.
+    """
+
+    def __init__(self, factor: float = 100.0) -> None:
+        self.factor = factor
+        self.message: str | None = None
+        self._first = math.nan
+
+    def on_batch_end(self, run: Run) -> None:
+        """Compare this loss with the first."""
+        loss = run.step.last_finite_loss
+        if loss is None or self.message is not None:
+            return
+        if np.isnan(self._first):
+            self._first = loss
+        if loss > self.factor * self._first:
+            self.message = (
+                f"the loss is {loss:.3g} at step {run.step.steps}, more than {self.factor:g} times "
+                f"its first value {self._first:.3g} (learning rate {run.optimizer.lr:g})"
+            )
+            run.stop = True
+
+
+def clipped_cross_entropy(model: Module, x: Array, y: Array, floor: float) -> float:
+    """The mean cross-entropy of labels where no probability counts as less than a floor.
+
+    Args:
+        model: gives logits (N, classes); run in evaluation mode.
+        x: inputs (N, ...); uint8 images are scaled by 1/255.
+        y: labels (N,).
+        floor: the least probability.
+
+    Returns:
+        The mean of -log(max(p, floor)), computed in float64.
+    """
+    total = 0.0
+    with evaluating(model):
+        for images, labels in Batches(x, y, 500, shuffle=False, dtype=model.dtype, reuse=True):
+            logits = np.asarray(model(images), np.float64)
+            logits -= logits.max(axis=1, keepdims=True)
+            chosen = logits[np.arange(len(labels)), labels]
+            log_p = chosen - np.log(np.exp(logits).sum(axis=1))
+            total -= float(np.maximum(log_p, math.log(floor)).sum())
+    return total / len(y)

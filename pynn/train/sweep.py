@@ -1,0 +1,271 @@
+"""Runs over settings: in parallel, each stored as it ends, so that a sweep goes on where it was
+interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pynn
+from pynn.config import config
+from pynn.errors import MissingExtraError
+from pynn.io.atomic import replacing
+from pynn.train.callbacks import Callback, Run
+from pynn.train.settings import Setting
+from pynn.train.sweep_progress import choose
+
+Result = dict[str, Any]
+RunFunction = Callable[[Setting, "SweepRun"], Mapping[str, Any]]
+
+_RESULT, _PROGRESS = "result.json", "progress.json"
+_REPORT_EVERY = 0.2  # seconds between two reports of a run, so that short epochs cost nothing
+
+
+@dataclass
+class SweepRun:
+    """One run of a sweep, as its function sees it.
+
+    Attributes:
+        setting: what this run is about.
+        folder: for files of this run, such as weights; exists. Kept with the result.
+        seed: of the sweep; `pynn.manual_seed(seed)` has been called.
+        data: what `sweep` was given.
+    """
+
+    setting: Setting
+    folder: Path
+    seed: int
+    data: Any
+    _reported: float = field(default=0.0, repr=False)
+
+    def epoch(self, epoch: int, epochs: int, **numbers: float) -> None:
+        """Tell how far the run is, for the progress display.
+
+        Args:
+            epoch: epochs finished.
+            epochs: how many there will be.
+            numbers: what is known so far, such as valid_accuracy=0.98.
+        """
+        now = time.monotonic()
+        if now - self._reported < _REPORT_EVERY:
+            return
+        self._reported = now
+        report = {"setting": self.setting, "epoch": epoch, "epochs": epochs, **numbers}
+        temporary = self.folder / f"{_PROGRESS}.new"
+        temporary.write_text(json.dumps(report), encoding="utf-8")
+        os.replace(temporary, self.folder / _PROGRESS)
+
+    def callback(self) -> Callback:
+        """A callback of `pynn.fit` that calls `epoch`."""
+        return _Reporting(self)
+
+
+class _Reporting(Callback):
+    def __init__(self, sweep_run: SweepRun) -> None:
+        self._sweep_run = sweep_run
+
+    def on_epoch_end(self, run: Run) -> None:
+        row = run.history.rows[-1]
+        numbers = {name: row[name] for name in row if name.endswith(("loss", "accuracy"))}
+        self._sweep_run.epoch(run.epoch, run.epochs, **numbers)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker needs for one run."""
+
+    function: RunFunction
+    setting: Setting
+    folder: Path
+    seed: int
+    data: Any
+    threads: int
+    backend: str
+
+    def __call__(self) -> Result:
+        kept = pynn.get_num_threads()
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # of a run that was interrupted
+        self.folder.mkdir(parents=True)
+        begin = time.perf_counter()
+        try:
+            pynn.set_num_threads(self.threads)
+            pynn.manual_seed(self.seed)
+            with pynn.backend(self.backend):
+                run = SweepRun(self.setting, self.folder, self.seed, self.data)
+                result = dict(self.function(dict(self.setting), run))
+        except BaseException as error:
+            error.add_note(f"in the run of {self.function.__name__} with {self.setting}")
+            raise
+        finally:
+            pynn.set_num_threads(kept)
+        (self.folder / _PROGRESS).unlink(missing_ok=True)
+        stored = {
+            "setting": self.setting,
+            "seed": self.seed,
+            "seconds": time.perf_counter() - begin,
+            "result": result,
+        }
+        text = json.dumps(stored, indent=1, default=_plain)
+        with replacing(self.folder / _RESULT) as file:
+            file.write(text.encode())
+        return _result(json.loads(text), self.folder)
+
+
+def sweep(
+    function: RunFunction,
+    settings: Sequence[Setting],
+    folder: str | os.PathLike[str],
+    *,
+    data: Any = None,
+    seed: int = 0,
+    jobs: int = 1,
+    threads: int | None = None,
+    monitor: str | None = None,
+    progress: bool | str = "auto",
+) -> list[Result]:
+    """Call a function for each of some settings, in parallel, and keep what it returns.
+
+    Each result is stored in the folder as it ends. A later call with the same function, setting,
+    seed, data, back end and version of pynn takes it from there instead of running it again; a run
+    that was interrupted begins anew. The text of the function counts as well, that of what it calls
+    does not.
+
+    Args:
+        function: called as function(setting, run), with a `SweepRun`; returns a dictionary of
+            numbers, strings and lists that JSON can hold. Where jobs is above 1 it must be at the
+            top level of a module. `pynn.manual_seed(seed)` is called before it.
+        settings: dictionaries of plain values.
+        folder: where results are kept; made if it is missing.
+        data: given to each run as `run.data`, such as a `data.Dataset`.
+        seed: given to each run as `run.seed`.
+        jobs: how many run at once, in processes of their own where that is more than one (joblib).
+        threads: of each run; None shares the usable processors among the jobs.
+        monitor: a number of the results, or reported with `run.epoch`, whose best value the display
+            shows: the largest where its name has "accuracy" in it, else the smallest.
+        progress: True, False, or "auto": bars in a terminal where rich is installed, otherwise a
+            line for each run.
+
+    Returns:
+        The results in the order of settings, each a dictionary with what the function returned, as
+        JSON has it, and
+
+        * "folder": the folder of the run, where the function may have left files,
+        * "seconds": the time the run took, unless the function has returned one itself,
+        * "reused": whether it was taken from an earlier call.
+
+    Raises:
+        MissingExtraError: jobs is above 1 and joblib is not installed.
+        OSError: the folder cannot be written.
+        What the function raises, with the setting as a note; runs that ended before are kept.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be 1 or more, got {jobs}")
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    identity = _identity(function, seed, data)
+    folders = [root / f"{function.__name__}-{_digest([identity, setting])}" for setting in settings]
+    results: dict[int, Result] = {}
+    first: dict[Path, int] = {}  # a setting that comes twice runs once
+    for number, run_folder in enumerate(folders):
+        first.setdefault(run_folder, number)
+        stored = _stored(run_folder)
+        if stored is not None:
+            results[number] = {**_result(stored, run_folder), "reused": True}
+    waiting = [number for number in first.values() if number not in results]
+    jobs = max(1, min(jobs, len(waiting)))
+    if threads is None:
+        threads = max(1, config()["usable_processors"] // jobs)
+    tasks = [
+        _Task(function, settings[number], folders[number], seed, data, threads, pynn.get_backend())
+        for number in waiting
+    ]
+    display = choose(progress, function.__name__, len(first), monitor)
+    running = [task.folder / _PROGRESS for task in tasks]
+    with display.showing(running):
+        for number in sorted(set(first.values()) & set(results)):
+            display.finished(settings[number], results[number])
+        for position, result in _execute(tasks, jobs):
+            number = waiting[position]
+            results[number] = {**result, "reused": False}
+            display.finished(settings[number], results[number])
+    return [results[first[run_folder]] for run_folder in folders]
+
+
+def _execute(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[int, Result]]:
+    """Results as they end, with their positions."""
+    if jobs == 1:
+        for position, task in enumerate(tasks):
+            yield position, task()
+        return
+    try:
+        from joblib import Parallel, delayed
+    except ImportError as error:
+        raise MissingExtraError(
+            "several runs at once need joblib: pip install 'pynn-core[run]'"
+        ) from error
+    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    yield from parallel(delayed(_numbered)(number, task) for number, task in enumerate(tasks))
+
+
+def _numbered(number: int, task: _Task) -> tuple[int, Result]:
+    return number, task()
+
+
+def _identity(function: RunFunction, seed: int, data: Any) -> str:
+    """What a stored result depends on besides its setting."""
+    source = inspect.getsource(function)
+    return _digest([function.__name__, source, seed, data, pynn.__version__, pynn.get_backend()])
+
+
+def _digest(value: Any) -> str:
+    digest = hashlib.sha256()
+    _update(digest, value)
+    return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).view(np.uint8).reshape(-1))
+    elif is_dataclass(value):
+        for each in fields(value):
+            _update(digest, [each.name, getattr(value, each.name)])
+    elif isinstance(value, Mapping):
+        _update(digest, sorted(value.items()))
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"[{len(value)}".encode())
+        for each in value:
+            _update(digest, each)
+    else:
+        digest.update(f"{type(value).__name__}:{value!r};".encode())
+
+
+def _stored(folder: Path) -> dict[str, Any] | None:
+    """What an earlier run left; None where it did not end."""
+    try:
+        stored: dict[str, Any] = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return stored if isinstance(stored, dict) and "result" in stored else None
+
+
+def _result(stored: Mapping[str, Any], folder: Path) -> Result:
+    return {"seconds": stored["seconds"], **stored["result"], "folder": str(folder)}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for NumPy's numbers and arrays."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"a run returned {type(value).__name__}, which JSON cannot hold")
