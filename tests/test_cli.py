@@ -9,6 +9,7 @@ import pytest
 
 import pynn
 from pynn import cli
+from pynn.experiments import STUDIES
 from pynn.graph import OPERATORS
 
 
@@ -24,15 +25,16 @@ def test_convnet_on_digits_writes_everything(tmp_path, capsys):
     )
     assert status == 0
     result = json.loads(out.splitlines()[-1])
-    assert result["experiment"] == "convnet"
+    assert result["study"] == "convnet"
     assert result["data"] == "digits"
     assert result["epochs"] == 2
     assert result["samples"] == {"train": 1297, "valid": 200, "test": 300}
     assert {"parameters", "train_loss", "valid_accuracy", "test_accuracy", "seconds"} <= set(result)
-    assert err.count("epoch ") == 2
+    assert err.count("variant ") == 3
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {
-        "curves.png", "history.csv", "history.json", "model.safetensors", "result.json",
+        "curves.png", "history.csv", "history.json", "model.safetensors", "report.html",
+        "report.md", "result.json", "runs", "variants.png",
     }  # fmt: skip
     assert (tmp_path / "a" / "curves.png").read_bytes().startswith(b"\x89PNG")
     rows = json.loads((tmp_path / "a" / "history.json").read_text())
@@ -53,7 +55,7 @@ def test_the_result_is_a_function_of_the_seed(tmp_path, capsys):
     def losses(seed, threads):
         _, out, _ = run(
             "run", "convnet", "--epochs", 1, "--seed", seed, "--threads", threads, "--quiet",
-            "--json", "--out", tmp_path, capsys=capsys,
+            "--json", "--jobs", 1, "--out", tmp_path / f"{seed}-{threads}", capsys=capsys,
         )  # fmt: skip
         result = json.loads(out.splitlines()[-1])
         return result["train_loss"], result["test_loss"]
@@ -82,7 +84,9 @@ def test_run_from_a_folder_of_idx_files(tmp_path, capsys):
         capsys=capsys,
     )  # fmt: skip
     assert status == 0
-    assert "(30 images)" in out
+    assert "test accuracy: " in out
+    assert "nothing is compared" in out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["samples"]["test"] == 30
     (folder / "t10k-labels-idx1-ubyte").unlink()
     status, _, err = run("run", "convnet", "--data", folder, "--out", tmp_path, capsys=capsys)
     assert status == 2
@@ -92,7 +96,7 @@ def test_run_from_a_folder_of_idx_files(tmp_path, capsys):
 def test_list_info_version(capsys):
     status, out, _ = run("run", "--list", capsys=capsys)
     assert status == 0
-    assert "convnet" in out
+    assert [line.split()[0] for line in out.splitlines()] == list(STUDIES)
     status, out, _ = run("info", "--json", capsys=capsys)
     found = json.loads(out)
     assert found["pynn"] == pynn.__version__

@@ -1,0 +1,122 @@
+"""Reports: verdicts, and the page as a browser shows it."""
+
+import json
+import math
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from pynn.report import Comparison, Contour, Panel, Report, contours, curves, images
+
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "low", "high", "verdict"),
+    [
+        (1.0, 1.0, 2.0, "within"),
+        (2.0, 1.0, 2.0, "within"),
+        (2.1, 1.0, 2.0, "outside"),
+        (0.0, 0.0, 1.0, "within"),
+        (0, 1, math.inf, "outside"),
+        (math.nan, -math.inf, math.inf, "outside"),
+        (None, -math.inf, math.inf, "outside"),
+    ],
+)
+def test_verdicts(ours, low, high, verdict):
+    assert Comparison("x", 1.0, ours, low, high).verdict == verdict
+    assert Comparison("x", 1.0, ours, low, high, compared=False).verdict == "not compared"
+
+
+def report():
+    made = Report("example", "An <example> & more", settings={"seed": 3}, seconds=150)
+    made.note("A note.")
+    made.compare(
+        "Compared",
+        [
+            Comparison("first", 0.5, 0.51, 0.4, 0.6),
+            Comparison("second", 1, math.nan, 0, 2, remark="diverged"),
+            Comparison("third", "> 3", 4.0, 3.0, compared=False),
+        ],
+    )
+    rows = [[name, *np.linspace(0, 1, 12)] for name in ("a", "b")]
+    made.table("Wide", ("name", *(f"column {i}" for i in range(12))), rows)
+    made.figure("lines", curves([Panel({"p": ([1, 2], [3, 4])}), Panel({"q": ([1, 2], [1, 9])}, log="xy")]),
+                "Lines.")  # fmt: skip
+    made.figure(
+        "pictures",
+        images([np.ones((3, 4, 4)), -np.ones((2, 4, 4))], ("a", "b"), signed=True),
+        "Images.",
+    )
+    grid = np.arange(4.0)
+    made.figure(
+        "hills",
+        contours([Contour(grid, grid, np.add.outer(grid, grid), {"w": ([0, 1], [0, 2])})]),
+        "Hills.",
+    )
+    made.result = {"best": 0.51}
+    return made
+
+
+def test_files_and_what_is_in_them(tmp_path):
+    report().write(tmp_path / "new")
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {
+        "report.html", "report.md", "result.json", "lines.png", "pictures.png", "hills.png",
+    }  # fmt: skip
+    result = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert result["best"] == 0.51
+    assert [each["verdict"] for each in result["comparisons"]] == [
+        "within",
+        "outside",
+        "not compared",
+    ]
+    assert result["comparisons"][1]["ours"] == "nan"
+    markdown = (tmp_path / "new" / "report.md").read_text()
+    assert "1 of 2 published values within their tolerance; 2.5 min." in markdown
+    assert "| first | 0.5000 | 0.5100 | 0.4000 to 0.6000 | within |  |" in markdown
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert "An &lt;example&gt; &amp; more" in page
+    assert page.count("data:image/png;base64,") == 3
+    assert "http" not in page.replace("http-equiv", "")
+
+
+SCRIPT = """
+<script>
+window.onerror = (message) => { document.title = 'error: ' + message; };
+window.onload = () => {
+  const pictures = [...document.images];
+  const shown = pictures.every((image) => image.complete && image.naturalWidth > 100);
+  const cells = [...document.querySelectorAll('td')];
+  const filled = cells.filter((cell) => cell.textContent.trim()).length;
+  const width = document.documentElement.scrollWidth <= window.innerWidth;
+  document.body.innerHTML = `images ${pictures.length} ${shown} cells ${filled} fits ${width} ` +
+    `wide ${window.innerWidth}`;
+};
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: the page is not opened in a browser")
+@pytest.mark.parametrize("width", [500, 1200])
+def test_a_browser_shows_the_page(width, tmp_path):
+    report().write(tmp_path)
+    path = tmp_path / "report.html"
+    path.write_text(path.read_text().replace("</body>", SCRIPT + "</body>"))
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
+         "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    assert "images 3 true" in done.stdout
+    assert "cells 42 fits true" in done.stdout

@@ -1,0 +1,110 @@
+"""Runs over settings: kept as they end, taken up again, in one process and in several."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import pynn
+from pynn.train.sweep import sweep
+
+CALLS = []
+
+
+def square(setting, run):
+    """What a run does: leaves a file, tells how far it is, returns numbers."""
+    CALLS.append(setting["x"])
+    if setting["x"] == 13:
+        raise RuntimeError("unlucky")
+    run.epoch(1, 2, error=0.5)
+    np.save(run.folder / "x.npy", np.arange(setting["x"]))
+    return {
+        "square": setting["x"] ** 2, "seed": run.seed, "data": run.data, "draw": np.float32(0.5),
+        "threads": pynn.get_num_threads(),
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    CALLS.clear()
+
+
+def settings(*values):
+    return [{"x": value} for value in values]
+
+
+def test_results_come_in_the_order_of_settings_and_are_kept(tmp_path):
+    results = sweep(square, settings(3, 1, 2, 3), tmp_path, data=[7], seed=5, threads=1)
+    assert [result["square"] for result in results] == [9, 1, 4, 9]
+    assert CALLS == [3, 1, 2]
+    assert results[0]["seed"] == 5
+    assert results[0]["data"] == [7]
+    assert results[0]["draw"] == 0.5
+    assert not any(result["reused"] for result in results)
+    for result in results:
+        assert len(np.load(f"{result['folder']}/x.npy")) ** 2 == result["square"]
+    again = sweep(square, settings(2, 4), tmp_path, data=[7], seed=5, threads=1)
+    assert CALLS == [3, 1, 2, 4]
+    assert [result["reused"] for result in again] == [True, False]
+    assert {**again[0], "reused": False} == results[2]
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"data": [8]}])
+def test_other_data_or_seed_is_another_run(changed, tmp_path):
+    sweep(square, settings(2), tmp_path, data=[7], seed=0)
+    sweep(square, settings(2), tmp_path, **({"data": [7], "seed": 0} | changed))
+    with pynn.backend("numpy"):
+        sweep(square, settings(2), tmp_path, data=[7], seed=0)
+    assert CALLS == [2, 2, 2]
+
+
+def test_runs_that_ended_before_an_error_are_kept(tmp_path):
+    with pytest.raises(RuntimeError, match="unlucky") as caught:
+        sweep(square, settings(1, 13, 2), tmp_path)
+    assert "'x': 13" in caught.value.__notes__[0]
+    results = sweep(square, settings(1, 2), tmp_path)
+    assert CALLS == [1, 13, 2]
+    assert [result["reused"] for result in results] == [True, False]
+
+
+def test_a_run_that_was_interrupted_begins_anew(tmp_path):
+    (result,) = sweep(square, settings(3), tmp_path)
+    stored = tmp_path / result["folder"] / "result.json"
+    stored.write_text(stored.read_text()[:20])
+    (again,) = sweep(square, settings(3), tmp_path)
+    assert CALLS == [3, 3]
+    assert not again["reused"]
+    assert json.loads(stored.read_text())["result"]["square"] == 9
+
+
+def test_several_processes_give_the_same(tmp_path):
+    one = sweep(square, settings(1, 2, 3), tmp_path / "one", data=np.ones(3), threads=1)
+    several = sweep(square, settings(1, 2, 3), tmp_path / "two", data=np.ones(3), threads=1, jobs=2)
+    for a, b in zip(one, several, strict=True):
+        assert {k: v for k, v in a.items() if k not in ("folder", "seconds")} == {
+            k: v for k, v in b.items() if k not in ("folder", "seconds")
+        }
+    assert CALLS == [1, 2, 3]  # those of the other processes are not seen here
+
+
+def test_lines_say_how_it_goes(tmp_path, capsys):
+    sweep(square, settings(2, 1), tmp_path, monitor="square", progress=True)
+    sweep(square, settings(2), tmp_path, monitor="square", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("square 1/2: x 2 (")
+    assert lines[1].endswith("best square 1.0000")
+    assert lines[2].startswith("square 1/1: x 2 (kept)")
+
+
+def test_what_cannot_be(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="jobs must be 1 or more, got 0"):
+        sweep(square, settings(1), tmp_path, jobs=0)
+    with pytest.raises(TypeError, match="a run returned object"):
+        sweep(lambda setting, run: {"what": object()}, settings(1), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        sweep(square, settings(1), tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    with pytest.raises(pynn.MissingExtraError, match=r"pip install 'pynn-core\[run\]'"):
+        sweep(square, settings(1, 2), tmp_path, jobs=2)
