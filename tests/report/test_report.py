@@ -119,4 +119,4 @@ def test_a_browser_shows_the_page(width, tmp_path):
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr
     assert "images 3 true" in done.stdout
-    assert "cells 42 fits true" in done.stdout
+    assert "cells 44 fits true" in done.stdout
