@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--quick", action="store_true", help="a shortened run, of half a minute or so")
     run.add_argument(
+        "--faces", type=Path, metavar="DIR",
+        help="images of faces, a subfolder for each person (default: digits stand for them)",
+    )  # fmt: skip
+    run.add_argument(
         "--epochs", type=_positive, metavar="N", help="instead of the study's own number"
     )
     run.add_argument(
@@ -108,6 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             quick=arguments.quick,
             epochs=arguments.epochs,
+            faces=arguments.faces,
             jobs=arguments.jobs or _core.config()["usable_processors"],
             threads=arguments.threads,
             progress=False if arguments.quiet else "auto",

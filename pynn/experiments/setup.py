@@ -34,7 +34,6 @@ class Setup:
         progress: see `pynn.fit`.
         epochs: instead of the study's own number, where it has one.
         faces: folder with one subfolder of images for each person; None: the study does without.
-        weights: file with AlexNet's weights; None: features are pretrained first.
     """
 
     dataset: Dataset
@@ -46,7 +45,6 @@ class Setup:
     progress: bool | str = "auto"
     epochs: int | None = None
     faces: Path | None = None
-    weights: Path | None = None
 
     def __post_init__(self) -> None:
         channels, height, width = self.dataset.train_images.shape[1:]
@@ -88,13 +86,14 @@ class Setup:
         settings: Sequence[Setting],
         *,
         monitor: str | None = None,
-        jobs: int | None = None,
+        data: Any = None,
     ) -> list[Result]:
-        """Call a function for each setting, with the data set as `run.data`; see `sweep`. Results
-        are kept in out/runs, so that a study that was interrupted goes on where it stopped."""
+        """Call a function for each setting, with some data, or else the data set, as `run.data`;
+        see `sweep`. Results are kept in out/runs, so that a study that was interrupted goes on
+        where it stopped."""
         return sweep(
-            function, settings, self.out / "runs", data=self.dataset, seed=self.seed,
-            jobs=self.jobs if jobs is None else jobs, threads=self.threads, monitor=monitor,
+            function, settings, self.out / "runs", data=self.dataset if data is None else data,
+            seed=self.seed, jobs=self.jobs, threads=self.threads, monitor=monitor,
             progress=self.progress,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class Comparison:
     high: float = math.inf
     remark: str = ""
     compared: bool = True
+
+    def with_compared(self, compared: bool) -> Comparison:
+        """The same, compared or not."""
+        return replace(self, compared=compared)
 
     @property
     def verdict(self) -> str:
