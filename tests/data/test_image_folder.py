@@ -64,7 +64,7 @@ def test_a_manifest_is_checked_before_anything_is_used(folder, tmp_path):
 
 
 def test_what_cannot_be_read(folder, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         image_folder(tmp_path / "nowhere", (4, 4))
     (tmp_path / "empty" / "a").mkdir(parents=True)
     with pytest.raises(
