@@ -328,7 +328,17 @@ class Plan:
         stored: Sequence[bool],  # parameters, buffers and constants
         needed: Sequence[bool],  # whose gradients are wanted; empty: no backward pass
         inputs: Sequence[int],
-        nodes: Sequence[tuple[str, Sequence[int], int, dict[str, Any]]],  # -1: an absent input
+        # Name, inputs (-1: absent), output, attributes; of a library: operator, attributes, path of
+        # the node, ordinal.
+        nodes: Sequence[
+            tuple[
+                str,
+                Sequence[int],
+                int,
+                dict[str, Any],
+                tuple[LibraryOperator, dict[str, Any], str, int] | None,
+            ]
+        ],
         output: int,
     ) -> None: ...
     def start(self) -> Pass: ...
@@ -336,6 +346,8 @@ class Plan:
     def foreign(self) -> list[int]: ...
     @property
     def takes_labels(self) -> bool: ...  # whether a pass can have a loss of labels in it
+    @property
+    def may_fail(self) -> bool: ...  # backward, with some gradients written and others not
     def reached(self, value: int) -> bool: ...  # whether a gradient comes to it
     def gradient_written(self, node: int, input: int) -> bool: ...  # before a foreign node writes
     @property
