@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pynn.ops import library as operators
 # What is loaded, by path: when the file was last changed then, and its operators. A library stays
 # in memory until the process ends.
 LOADED: dict[Path, tuple[int, list[_core.LibraryOperator]]] = {}
+SUFFIX = ".dll" if sys.platform == "win32" else ".so"  # as pynn_add_operators names them
 _lock = threading.Lock()
 
 _CAPSULE = b"pynn.library"  # a capsule keeps a pointer to its name
@@ -26,7 +28,7 @@ def load_library(library: str | os.PathLike[str] | object) -> list[str]:
 
     Args:
         library: path of a shared library that was built with `pynn/abi.h` or `pynn/op.hpp`, for
-            this or an earlier version of pynn; or a capsule called "pynn.library" that points to
+            this or an earlier version of pynn (its suffix may be left out); or a capsule called "pynn.library" that points to
             a `pynn_library`, from an extension module. Only load what you trust: it is code.
 
     Returns:
@@ -47,6 +49,8 @@ def load_library(library: str | os.PathLike[str] | object) -> list[str]:
 
 def load_path(path: Path, *, replace: bool = False) -> list[str]:
     """The same for a path; `replace`: operators of libraries give way to new ones of their name."""
+    if not path.suffix:
+        path = path.with_suffix(SUFFIX)
     if not path.exists():
         raise FileNotFoundError(f"there is no library {path}")
     path = path.resolve()

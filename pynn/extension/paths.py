@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pynn
+from pynn.errors import StateError
 
 
 def get_include() -> str:
@@ -17,5 +19,12 @@ def get_include() -> str:
 
 
 def get_cmake_dir() -> str:
-    """The folder of pynnConfig.cmake: `find_package(pynn)` with `-Dpynn_DIR=` and this."""
-    return str(Path(pynn.__file__).parent / "cmake")
+    """The folder of pynnConfig.cmake: `find_package(pynn)` with `-Dpynn_DIR=` and this.
+
+    Raises:
+        StateError: pynn runs from a folder of sources that is not installed.
+    """
+    spec = find_spec("pynn_cmake")
+    if spec is None or spec.origin is None:
+        raise StateError("pynn's CMake package is not installed: install pynn with pip")
+    return str(Path(spec.origin).parent)

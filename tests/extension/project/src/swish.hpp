@@ -1,3 +1,5 @@
+#pragma once
+
 #include <cstdint>
 #include <pynn/op.hpp>
 
@@ -21,10 +23,9 @@ struct Swish {
   void forward(const pynn::op::Forward<T>& call) const noexcept {
     const auto x = call.input(0);
     const auto y = call.y();
-    const std::int64_t count = x.size();
-    for (std::int64_t i = 0; i < count; ++i) y[i] = T(beta) * x[i];
-    call.sigmoid(count, y.data(), y.data());
-    for (std::int64_t i = 0; i < count; ++i) y[i] *= x[i];
+    for (std::int64_t i = 0; i < x.size(); ++i) y[i] = T(beta) * x[i];
+    call.sigmoid(x.size(), y.data(), y.data());
+    for (std::int64_t i = 0; i < x.size(); ++i) y[i] *= x[i];
   }
 
   // With s = sigmoid(beta x): dy/dx = s + beta x s (1 - s).
@@ -33,12 +34,11 @@ struct Swish {
     const auto x = call.input(0);
     const auto dy = call.dy();
     const auto dx = call.gradient(0);
-    const std::int64_t count = x.size();
-    for (std::int64_t i = 0; i < count; ++i) dx[i] = T(beta) * x[i];
-    call.sigmoid(count, dx.data(), dx.data());
-    for (std::int64_t i = 0; i < count; ++i)
-      dx[i] = dy[i] * dx[i] * (1 + T(beta) * x[i] * (1 - dx[i]));
+    for (std::int64_t i = 0; i < x.size(); ++i) dx[i] = T(beta) * x[i];
+    call.sigmoid(x.size(), dx.data(), dx.data());
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      const T s = dx[i];
+      dx[i] = dy[i] * s * (1 + T(beta) * x[i] * (1 - s));
+    }
   }
 };
-
-PYNN_OPERATORS(Swish)
