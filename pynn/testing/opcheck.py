@@ -138,13 +138,14 @@ class _Check:
         try:
             for case in self.entry.cases:
                 self._case(case)
+            for refusal in self.entry.refusals:
+                self._try("refusals", refusal.name, partial(_refuses, refusal))
+            self._try("refusals", "other inputs", self._refuses_others)
         finally:
             _core.set_num_threads(threads)
-        for refusal in self.entry.refusals:
-            self._try("refusals", refusal.name, partial(_refuses, refusal))
-        self._try("refusals", "other inputs", self._refuses_others)
 
     def _try(self, what: str, where: str, check: Callable[[], None]) -> bool:
+        _core.set_num_threads(1)
         try:
             check()
         except _FailedError as failure:
@@ -187,13 +188,12 @@ class _Check:
         self.failed += list(dict.fromkeys(failed))
         if done.returncode != 0:
             self.failed.append(_how_it_ended(done, running))
-        return done.returncode == 0
+        return done.returncode == 0 and not failed
 
     # Cases
 
     def _case(self, case: Case) -> None:
         table = self.table
-        _core.set_num_threads(1)
         whole = [
             self._try("whole results", f"{case.name}, {dtype}", partial(self._whole, case, dtype))
             for dtype in _DTYPES
@@ -222,6 +222,13 @@ class _Check:
         """All elements written, of the right dtype, finite, the same each time; inputs as they
         were."""
         arrays = case.arrays(dtype)
+        if self.table is not None:
+            for name, (one, again, other) in _poisoned(self.table, case, arrays).items():
+                _equal_bits(f"{name} differs from call to call:", again, one)
+                _equal_bits(
+                    f"{name} is not wholly written, or depends on what its memory or the "
+                    "workspace held before:", one, other,
+                )  # fmt: skip
         copies = [None if array is None else np.array(array) for array in arrays]
         first, second = [_results(case, arrays) for _ in range(2)]
         for name, copy, array in zip(_names(case, self.table), copies, arrays, strict=True):
@@ -235,9 +242,6 @@ class _Check:
                 place = tuple(wrong[0].tolist())
                 raise _FailedError(f"{name}{_index(place)} is {got[place]} for finite inputs")
             _equal_bits(f"{name} differs from call to call:", got, again)
-        if self.table is not None:
-            for name, (one, other) in _poisoned(self.table, case, arrays).items():
-                _equal_bits(f"{name} depends on what was in its memory, or in", one, other)
 
     def _against_reference(self, case: Case) -> None:
         assert self.reference is not None
@@ -328,10 +332,11 @@ def _results(case: Case, arrays: Sequence[Any]) -> list[tuple[str, Array]]:
 
 def _poisoned(
     table: _core.LibraryOperator, case: Case, arrays: Sequence[Any]
-) -> dict[str, tuple[Array, Array]]:
-    """The results on memory that held one pattern, and on memory that held another."""
-    both: list[dict[str, Array]] = []
-    for pattern in (0xFF, 0x3E):  # NaN, and a small number, in both dtypes
+) -> dict[str, tuple[Array, ...]]:
+    """The results on memory that held one pattern, the same again, and on memory that held
+    another."""
+    runs: list[dict[str, Array]] = []
+    for pattern in (0xFF, 0xFF, 0x3E):  # NaN, and a small number, in both dtypes
         shapes = [None if array is None else array.shape for array in arrays]
         dtype = arrays[0].dtype
         sizes = table.memory(shapes, dtype == np.float64, case.attributes)
@@ -360,8 +365,8 @@ def _poisoned(
                 for (name, *_), gradient in zip(table.inputs, gradients, strict=True)
                 if gradient is not None
             }
-        both.append(results)
-    return {name: (both[0][name], both[1][name]) for name in both[0]}
+        runs.append(results)
+    return {name: tuple(results[name] for results in runs) for name in runs[0]}
 
 
 # Comparisons
@@ -464,7 +469,6 @@ def _threads_agree(case: Case) -> None:
             _core.set_num_threads(threads)
             for (name, got), (_, one) in zip(_results(case, arrays), expected, strict=True):
                 _equal_bits(f"{name} in {dtype} on {threads} threads:", got, one)
-        _core.set_num_threads(1)
 
 
 def _batch(table: _core.LibraryOperator, arrays: Sequence[Any], rows: Any) -> list[Any]:
@@ -568,4 +572,4 @@ def _plan_agrees(table: _core.LibraryOperator, case: Case) -> None:
         for (name, got), (_, want) in zip(
             results(plan.forward(inputs, stream)), expected, strict=True
         ):
-            _equal_bits(f"{name} in a plan on {threads} threads, against arrays:", got, want)
+            _equal_bits(f"{name} in a plan (threads: {threads}), against arrays:", got, want)
