@@ -1,2 +1,2 @@
-"""Where CMake finds pynn: `find_package(pynn)`, through an entry point that scikit-build-core reads.
-Not a part of the package pynn, so that reading it imports nothing."""
+"""Where CMake finds pynn: the entry point that scikit-build-core reads names this folder. It is not
+part of the package pynn, so that reading it imports nothing."""

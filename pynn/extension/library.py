@@ -28,8 +28,9 @@ def load_library(library: str | os.PathLike[str] | object) -> list[str]:
 
     Args:
         library: path of a shared library that was built with `pynn/abi.h` or `pynn/op.hpp`, for
-            this or an earlier version of pynn (its suffix may be left out); or a capsule called "pynn.library" that points to
-            a `pynn_library`, from an extension module. Only load what you trust: it is code.
+            this or an earlier version of pynn; its suffix may be left out. Or a capsule called
+            "pynn.library" that points to a `pynn_library`, from an extension module. Only load
+            what you trust: it is code.
 
     Returns:
         The names of its operators. A library that is loaded already is not loaded again.
@@ -65,6 +66,11 @@ def load_path(path: Path, *, replace: bool = False) -> list[str]:
         LOADED[path] = before, tables
         operators.add_all(tables, replace=replace)
     return [table.name for table in tables]
+
+
+def path_of(table: _core.LibraryOperator) -> Path | None:
+    """The file that an operator comes from; None for one from a capsule."""
+    return next((path for path, (_, tables) in LOADED.items() if table in tables), None)
 
 
 def _read_path(path: Path) -> list[_core.LibraryOperator]:
