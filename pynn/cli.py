@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "that was interrupted goes on where it stopped when it is run again into the same folder.",
     )  # fmt: skip
     run.add_argument(
-        "study", nargs="?", choices=[*STUDIES, "all"], metavar="STUDY", help="see --list; or all"
+        "studies", nargs="*", type=_study, metavar="STUDY", help="one or more of --list; or all"
     )
     run.add_argument("--list", action="store_true", help="list the studies and end")
     run.add_argument(
@@ -104,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _study(text: str) -> str:
+    if text != "all" and text not in STUDIES:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(STUDIES)}, all, got {text!r}")
+    return text
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text}")
@@ -111,7 +117,7 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.list or arguments.study is None:
+    if arguments.list or not arguments.studies:
         for name, description in STUDIES.items():
             print(f"{name:<15} {description}")
         return 0
@@ -119,14 +125,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from pynn.experiments.runner import run_studies
 
     dataset = data.load(arguments.data)
-    out = arguments.out or Path("runs") / f"{arguments.study}-{dataset.name}"
-    names = list(STUDIES) if arguments.study == "all" else [arguments.study]
+    names = list(STUDIES) if "all" in arguments.studies else list(dict.fromkeys(arguments.studies))
+    together = len(names) > 1
+    called = "all" if "all" in arguments.studies else "-".join(names)
+    out = arguments.out or Path("runs") / f"{called}-{dataset.name}"
     with pynn.backend(arguments.backend or pynn.get_backend()):
         reports = run_studies(
             names,
             dataset,
             out,
-            together=arguments.study == "all",
+            together=together,
             seed=arguments.seed,
             quick=arguments.quick,
             epochs=arguments.epochs,
@@ -137,11 +145,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         found = [report.as_json() for report in reports]
-        print(json.dumps({"studies": found} if arguments.study == "all" else found[0]))
+        print(json.dumps({"studies": found} if together else found[0]))
         return 0
     for report in reports:
         _print_report(report)
-    page = "index.html" if arguments.study == "all" else "report.html"
+    page = "index.html" if together else "report.html"
     print(f"the report is {out / page}")
     return 0
 
