@@ -67,8 +67,8 @@ def results(reports: Sequence[Report]) -> str:
     lines = [
         "# The studies: published results and ours",
         "",
-        "Made by `pynn run`; no number is typed by hand. Times are of all runs, in parallel where the "
-        "settings say so.",
+        "Made by `pynn run`; no number is typed by hand. Times are of all runs, in parallel where "
+        "the settings say so.",
         "",
         "| study | outcome | time |",
         "| --- | --- | --- |",
