@@ -35,6 +35,8 @@ CHROMIUM = next(
 def test_verdicts(ours, low, high, verdict):
     assert Comparison("x", 1.0, ours, low, high).verdict == verdict
     assert Comparison("x", 1.0, ours, low, high, compared=False).verdict == "not compared"
+    assert Comparison("x", "diverges", "diverges", reproduced=True).verdict == "within"
+    assert Comparison("x", "diverges", ours, reproduced=False).verdict == "outside"
 
 
 def report():
