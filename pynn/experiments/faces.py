@@ -38,15 +38,16 @@ class Faces:
 
 def read(setup: Setup) -> tuple[Faces, str]:
     """The faces of setup.faces, checked by SHA-256 where a manifest lies in the folder or beside
-    it; or forty images of each digit where there are none. And what they are, in words."""
+    it; or up to forty images of each digit where there are none. And what they are, in words."""
     if setup.faces is None:
         pictures, labels = setup.train
-        each = 4 * sum(SHARES)
+        times = int(np.clip(np.bincount(labels).min() // sum(SHARES), 1, 4))
+        each = times * sum(SHARES)
         rows = np.concatenate([np.flatnonzero(labels == label)[:each] for label in range(10)])
         pictures, labels = pictures[rows], labels[rows].astype(np.int64)
         names: tuple[str, ...] = setup.dataset.classes
         what = f"no faces were named: {each} images of each digit stand for them"
-        shares = tuple(4 * share for share in SHARES)
+        shares = tuple(times * share for share in SHARES)
     else:
         places = (setup.faces / MANIFEST, setup.faces.resolve().parent / MANIFEST)
         manifest = next((place for place in places if place.is_file()), None)
