@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pynn.data import Dataset
+from pynn.experiments import STUDIES
 from pynn.experiments.setup import Setup
 from pynn.io.atomic import replacing
 from pynn.report import Report
@@ -76,4 +77,7 @@ def results(reports: Sequence[Report]) -> str:
     lines += [f"| {r.study} | {r.outcome()} | {duration(r.seconds)} |" for r in reports]
     total = sum(report.seconds for report in reports)
     lines += [f"| all | | {duration(total)} |", ""]
+    missing = [name for name in STUDIES if name not in {report.study for report in reports}]
+    if missing:
+        lines += [f"Not run with these: {', '.join(missing)}.", ""]
     return "\n".join(lines) + "\n" + "\n".join(report.as_markdown() for report in reports)
