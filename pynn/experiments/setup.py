@@ -33,8 +33,11 @@ class Setup:
         threads: of each run; None shares the processors among the jobs.
         progress: see `pynn.fit`.
         epochs: instead of the study's own number, where it has one.
-        faces: folder with one subfolder of images for each person; None: the study does without.
+        faces: folder with one subfolder of images for each person; None: a few of the data set's
+            images stand in for them.
         weights: file with AlexNet's weights; None: features are pretrained first.
+        squeezenet: file with SqueezeNet's weights; None: the study does without.
+        pretrain: what features are pretrained on; None: half of the classes at hand.
     """
 
     dataset: Dataset
@@ -47,8 +50,15 @@ class Setup:
     epochs: int | None = None
     faces: Path | None = None
     weights: Path | None = None
+    squeezenet: Path | None = None
+    pretrain: Dataset | None = None
 
     def __post_init__(self) -> None:
+        if self.faces is not None and not self.faces.is_dir():
+            raise FileNotFoundError(f"the folder of faces {self.faces} does not exist")
+        for what, path in (("AlexNet", self.weights), ("SqueezeNet", self.squeezenet)):
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"the file of {what}'s weights {path} does not exist")
         channels, height, width = self.dataset.train_images.shape[1:]
         if channels != 1 or height != width or height not in (8, 28):
             raise ShapeError(
@@ -89,11 +99,14 @@ class Setup:
         *,
         monitor: str | None = None,
         jobs: int | None = None,
+        data: Any = None,
     ) -> list[Result]:
-        """Call a function for each setting, with the data set as `run.data`; see `sweep`. Results
-        are kept in out/runs, so that a study that was interrupted goes on where it stopped."""
+        """Call a function for each setting, with the data set, or other data, as `run.data`; see
+        `sweep`. Results are kept in out/runs, so that a study that was interrupted goes on where it
+        stopped."""
         return sweep(
-            function, settings, self.out / "runs", data=self.dataset, seed=self.seed,
+            function, settings, self.out / "runs",
+            data=self.dataset if data is None else data, seed=self.seed,
             jobs=self.jobs if jobs is None else jobs, threads=self.threads, monitor=monitor,
             progress=self.progress,
         )  # fmt: skip
