@@ -25,12 +25,15 @@ from pynn import init, nn, ops
 from pynn.backends import backend, get_backend
 from pynn.errors import (
     BackendError,
+    BuildError,
     DownloadError,
     DTypeError,
     FormatError,
     LabelError,
+    LibraryError,
     MissingExtraError,
     NonFiniteError,
+    OperatorError,
     PynnError,
     ShapeError,
     StateError,
@@ -41,6 +44,7 @@ from pynn.random import default_rng, get_seed, manual_seed
 if TYPE_CHECKING:
     from pynn import data, io, optim, testing, train
     from pynn.config import show_config
+    from pynn.extension import get_cmake_dir, get_include, load_inline, load_library
     from pynn.train import compile, evaluate, fit
 
 # Loaded when they are first used, so that `import pynn` costs little more than NumPy.
@@ -49,6 +53,10 @@ _FUNCTIONS = {
     "compile": "pynn.train",
     "evaluate": "pynn.train",
     "fit": "pynn.train",
+    "get_cmake_dir": "pynn.extension",
+    "get_include": "pynn.extension",
+    "load_inline": "pynn.extension",
+    "load_library": "pynn.extension",
     "show_config": "pynn.config",
 }
 
@@ -66,9 +74,10 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "BackendError", "DTypeError", "DownloadError", "FormatError", "LabelError", "MissingExtraError",
-    "NonFiniteError", "PynnError", "ShapeError", "StateError", "__version__", "backend", "compile",
-    "data", "default_rng", "evaluate", "fit", "get_backend", "get_num_threads", "get_seed", "init",
-    "io", "manual_seed", "nn", "ops", "optim", "set_num_threads", "show_config", "summary",
-    "testing", "train",
+    "BackendError", "BuildError", "DTypeError", "DownloadError", "FormatError", "LabelError",
+    "LibraryError", "MissingExtraError", "NonFiniteError", "OperatorError", "PynnError",
+    "ShapeError", "StateError", "__version__", "backend", "compile", "data", "default_rng",
+    "evaluate", "fit", "get_backend", "get_cmake_dir", "get_include", "get_num_threads",
+    "get_seed", "init", "io", "load_inline", "load_library", "manual_seed", "nn", "ops", "optim",
+    "set_num_threads", "show_config", "summary", "testing", "train",
 ]  # fmt: skip

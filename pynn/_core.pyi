@@ -231,6 +231,93 @@ def fma_loop(
     iterations: int, double_precision: bool
 ) -> int: ...  # on every thread; the number of operations done
 
+# Libraries of operators (pynn/abi.h)
+abi_version: int
+host: object  # a capsule called "pynn.host": what operators of others are offered
+
+def read_library(capsule: object, name: str) -> list[LibraryOperator]: ...
+
+_Shapes: TypeAlias = Sequence[_Shape | None]
+_Arrays: TypeAlias = Sequence[_Array | None]
+
+class LibraryOperator:
+    @property
+    def name(self) -> str: ...
+    @property
+    def library(self) -> str: ...
+    @property
+    def doc(self) -> str: ...
+    @property
+    def inputs(
+        self,
+    ) -> list[tuple[str, str, bool, bool, bool]]: ...  # name, doc; optional, parameter, gradient
+    @property
+    def attributes(
+        self,
+    ) -> list[tuple[str, str, str, bool, Any]]: ...  # name, doc, type, required, default
+    @property
+    def samples(
+        self,
+    ) -> list[tuple[str, str, str, str, str]]: ...  # kind, name, shapes, attributes, message
+    @property
+    def pointwise(self) -> bool: ...
+    @property
+    def per_sample(self) -> bool: ...
+    @property
+    def random(self) -> bool: ...
+    @property
+    def differentiable(self) -> bool: ...
+    @property
+    def never_fails(self) -> bool: ...  # backward
+    def complete(self, attributes: dict[str, Any]) -> dict[str, Any]: ...  # checked, with defaults
+    def shape(self, shapes: _Shapes, attributes: dict[str, Any]) -> tuple[int, ...]: ...
+    def flops(self, shapes: _Shapes, attributes: dict[str, Any]) -> int | None: ...
+    def memory(
+        self, shapes: _Shapes, is_double: bool, attributes: dict[str, Any]
+    ) -> tuple[int, int, int]: ...  # bytes: saved, workspace of forward, of backward
+    # random: step, node, first sample
+    def forward(
+        self,
+        arrays: _Arrays,
+        attributes: dict[str, Any],
+        seed: int = 0,
+        random: tuple[int, int, int] = (0, 0, 0),
+    ) -> tuple[_Array, _Array]: ...  # y, and what backward needs beside the arrays
+    def backward(
+        self,
+        dy: _Array,
+        arrays: _Arrays,
+        y: _Array | None,
+        saved: _Array,
+        needs: Sequence[bool],
+        attributes: dict[str, Any],
+        seed: int = 0,
+        random: tuple[int, int, int] = (0, 0, 0),
+    ) -> tuple[_Array | None, ...]: ...
+    # The same into memory of the caller, for tests.
+    def forward_into(
+        self,
+        arrays: _Arrays,
+        y: _Array,
+        saved: _Array | None,
+        workspace: _Array | None,
+        attributes: dict[str, Any],
+        seed: int = 0,
+        random: tuple[int, int, int] = (0, 0, 0),
+    ) -> None: ...
+    def backward_into(
+        self,
+        dy: _Array,
+        arrays: _Arrays,
+        y: _Array,
+        saved: _Array | None,
+        workspace: _Array | None,
+        gradients: _Arrays,
+        attributes: dict[str, Any],
+        seed: int = 0,
+        random: tuple[int, int, int] = (0, 0, 0),
+    ) -> None: ...
+
 # Plans: a graph compiled for one batch shape. Values go by their numbers, nodes by their places. A
 # node that a plan does not know is foreign: its caller runs it, on arrays (N, ...).
 class Plan:
@@ -241,7 +328,17 @@ class Plan:
         stored: Sequence[bool],  # parameters, buffers and constants
         needed: Sequence[bool],  # whose gradients are wanted; empty: no backward pass
         inputs: Sequence[int],
-        nodes: Sequence[tuple[str, Sequence[int], int, dict[str, Any]]],  # -1: an absent input
+        # Name, inputs (-1: absent), output, attributes; of a library: operator, attributes, path of
+        # the node, ordinal.
+        nodes: Sequence[
+            tuple[
+                str,
+                Sequence[int],
+                int,
+                dict[str, Any],
+                tuple[LibraryOperator, dict[str, Any], str, int] | None,
+            ]
+        ],
         output: int,
     ) -> None: ...
     def start(self) -> Pass: ...
@@ -249,6 +346,8 @@ class Plan:
     def foreign(self) -> list[int]: ...
     @property
     def takes_labels(self) -> bool: ...  # whether a pass can have a loss of labels in it
+    @property
+    def may_fail(self) -> bool: ...  # backward, with some gradients written and others not
     def reached(self, value: int) -> bool: ...  # whether a gradient comes to it
     def gradient_written(self, node: int, input: int) -> bool: ...  # before a foreign node writes
     @property

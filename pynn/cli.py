@@ -1,4 +1,4 @@
-"""The command line: pynn run | bench | info | selftest."""
+"""The command line: pynn run | bench | info | selftest | new-op."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         "that was interrupted goes on where it stopped when it is run again into the same folder.",
     )  # fmt: skip
     run.add_argument(
-        "study", nargs="?", choices=[*STUDIES, "all"], metavar="STUDY", help="see --list; or all"
+        "studies", nargs="*", type=_study, metavar="STUDY", help="one or more of --list; or all"
     )
     run.add_argument("--list", action="store_true", help="list the studies and end")
     run.add_argument(
@@ -39,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument(
         "--faces", type=Path, metavar="DIR",
-        help="for faces and transfer: a folder with one subfolder of images for each person",
+        help="for faces and transfer: a folder with one subfolder of images for each person "
+        "(default: digits stand in for them)",
     )  # fmt: skip
     run.add_argument(
         "--weights", type=Path, metavar="FILE",
@@ -86,6 +87,24 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("operators", nargs="*", metavar="OPERATOR", help="which; all by default")
     info = commands.add_parser("info", help="what this installation is and runs on")
     selftest = commands.add_parser("selftest", help="check this installation in seconds")
+    new_op = commands.add_parser(
+        "new-op",
+        help="start a project of an operator of your own, in C++",
+        description="Write a project that pip can install, with one operator and its tests.",
+    )
+    new_op.add_argument("name", metavar="NAME", help="of the operator: pynn.ops.NAME")
+    new_op.add_argument(
+        "folder", type=Path, metavar="DIR", help="where to write it; must be new, or empty"
+    )
+    for command in (bench, info):
+        command.add_argument(
+            "--library",
+            action="append",
+            default=[],
+            metavar="LIBRARY",
+            help="load operators first: from a shared library, or by importing a package; those of "
+            "installed packages that announce them (entry points pynn.operators) are loaded anyway",
+        )
     for command in (run, bench):
         command.add_argument(
             "--threads",
@@ -100,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _study(text: str) -> str:
+    if text != "all" and text not in STUDIES:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(STUDIES)}, all, got {text!r}")
+    return text
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text}")
@@ -107,7 +132,7 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.list or arguments.study is None:
+    if arguments.list or not arguments.studies:
         for name, description in STUDIES.items():
             print(f"{name:<15} {description}")
         return 0
@@ -115,14 +140,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from pynn.experiments.runner import run_studies
 
     dataset = data.load(arguments.data)
-    out = arguments.out or Path("runs") / f"{arguments.study}-{dataset.name}"
-    names = list(STUDIES) if arguments.study == "all" else [arguments.study]
+    names = list(STUDIES) if "all" in arguments.studies else list(dict.fromkeys(arguments.studies))
+    together = len(names) > 1
+    called = "all" if "all" in arguments.studies else "-".join(names)
+    out = arguments.out or Path("runs") / f"{called}-{dataset.name}"
     with pynn.backend(arguments.backend or pynn.get_backend()):
         reports = run_studies(
             names,
             dataset,
             out,
-            together=arguments.study == "all",
+            together=together,
             seed=arguments.seed,
             quick=arguments.quick,
             epochs=arguments.epochs,
@@ -136,11 +163,11 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         found = [report.as_json() for report in reports]
-        print(json.dumps({"studies": found} if arguments.study == "all" else found[0]))
+        print(json.dumps({"studies": found} if together else found[0]))
         return 0
     for report in reports:
         _print_report(report)
-    page = "index.html" if arguments.study == "all" else "report.html"
+    page = "index.html" if together else "report.html"
     print(f"the report is {out / page}")
     return 0
 
@@ -173,6 +200,7 @@ def _print_table(lines: Sequence[Sequence[str]]) -> None:
 def _bench(arguments: argparse.Namespace) -> int:
     from pynn.bench import bench
 
+    _load(arguments.library)
     rows = bench(arguments.operators)
     if arguments.json:
         print(json.dumps({"config": config(), "rows": rows}))
@@ -180,8 +208,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     head = ("operator", "case", "native ms", "numpy ms", "GFLOP/s", "numpy / native")
     lines = [head] + [
         (
-            row["operator"], row["case"], f"{row['native_ms']:.4f}", f"{row['numpy_ms']:.4f}",
-            f"{row['gflops']:.2f}", f"{row['ratio']:.1f}",
+            row["operator"], row["case"], f"{row['native_ms']:.4f}",
+            "-" if row["numpy_ms"] is None else f"{row['numpy_ms']:.4f}",
+            f"{row['gflops']:.2f}", "-" if row["ratio"] is None else f"{row['ratio']:.1f}",
         )
         for row in rows
     ]  # fmt: skip
@@ -189,15 +218,52 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _load(libraries: Sequence[str]) -> None:
+    """Load operators that are installed, and those that are asked for."""
+    from pynn.extension.installed import load_installed, load_named
+
+    for message in load_installed():
+        print(f"pynn: {message}", file=sys.stderr)
+    for library in libraries:
+        load_named(library)
+
+
 def _info(arguments: argparse.Namespace) -> int:
+    from pynn.extension import get_cmake_dir, get_include
+    from pynn.extension.library import LOADED
     from pynn.graph import OPERATORS
 
-    found = config() | {"operators": sorted(OPERATORS)}
+    _load(arguments.library)
+    found = config() | {
+        "include": get_include(),
+        "cmake": get_cmake_dir(),
+        "operator_abi": _core.abi_version,
+        "operators": sorted(OPERATORS),
+        "libraries": {
+            str(path): [table.name for table in tables] for path, (_, tables) in LOADED.items()
+        },
+    }
     if arguments.json:
         print(json.dumps(found))
         return 0
     pynn.show_config()
+    print(f"operator ABI: {found['operator_abi']}, headers in {found['include']}")
+    print(f"CMake package: {found['cmake']}")
     print(f"operators: {', '.join(found['operators'])}")
+    for path, names in found["libraries"].items():
+        print(f"library {path}: {', '.join(names)}")
+    return 0
+
+
+def _new_op(arguments: argparse.Namespace) -> int:
+    from pynn.extension.project import new_op
+
+    for path in new_op(arguments.name, arguments.folder):
+        print(path)
+    print(
+        f"\nNext:\n  pip install {arguments.folder}\n  pytest {arguments.folder}\n"
+        f"and in Python: import pynn_{arguments.name}; pynn.ops.{arguments.name}(x)"
+    )
     return 0
 
 
@@ -221,9 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Mistakes of the user end in one line on
     standard error."""
     arguments = _parser().parse_args(argv)
-    command = {"run": _run, "bench": _bench, "info": _info, "selftest": _selftest}[
-        arguments.command
-    ]
+    command = {
+        "run": _run, "bench": _bench, "info": _info, "selftest": _selftest, "new-op": _new_op,
+    }[arguments.command]  # fmt: skip
     try:
         if getattr(arguments, "threads", None):
             pynn.set_num_threads(arguments.threads)

@@ -42,6 +42,18 @@ class BackendError(PynnError, RuntimeError):
     """A back end is not available here."""
 
 
+class LibraryError(PynnError, ValueError):
+    """A library of operators cannot be loaded."""
+
+
+class OperatorError(PynnError, RuntimeError):
+    """An operator of a library failed while it ran, or broke a promise."""
+
+
+class BuildError(PynnError, RuntimeError):
+    """Source code of an operator could not be compiled."""
+
+
 class MissingExtraError(PynnError, ImportError):
     """An optional dependency is not installed."""
 

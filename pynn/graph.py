@@ -56,6 +56,7 @@ class Operator(NamedTuple):
         mixes_samples: whether a row of y depends on other rows of x than its own.
         python: whether it was registered by a user as Python functions, which run the same on every
             back end.
+        library: the operator of a library that it stands for; it runs the same on every back end.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Operator(NamedTuple):
     random: bool = False
     mixes_samples: bool = False
     python: bool = False
+    library: Any = None
 
 
 OPERATORS: dict[str, Operator] = {}

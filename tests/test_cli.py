@@ -93,6 +93,16 @@ def test_run_from_a_folder_of_idx_files(tmp_path, capsys):
     assert "t10k-labels-idx1-ubyte" in err
 
 
+def test_several_studies_at_once(tmp_path, capsys):
+    status, out, _ = run(
+        "run", "search", "search", "convnet", "--quick", "--epochs", 1, "--quiet", "--jobs", 1,
+        "--out", tmp_path, "--json", capsys=capsys,
+    )  # fmt: skip
+    assert status == 0
+    assert [each["study"] for each in json.loads(out)["studies"]] == ["search", "convnet"]
+    assert (tmp_path / "index.html").exists()
+
+
 def test_list_info_version(capsys):
     status, out, _ = run("run", "--list", capsys=capsys)
     assert status == 0

@@ -1,6 +1,7 @@
+#include "bindings/arrays.h"
 #include "bindings/bindings.h"
-#include "bindings/products.h"
 #include "shapes/dense.h"
+#include "threaded/products.h"
 
 namespace pynn {
 namespace {

@@ -1,8 +1,9 @@
 #include <numeric>
 
+#include "bindings/arrays.h"
 #include "bindings/bindings.h"
-#include "bindings/products.h"
 #include "shapes/dense.h"
+#include "threaded/products.h"
 
 namespace pynn {
 namespace {

@@ -4,6 +4,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/labels.h"
+#include "bindings/library.h"
 #include "bindings/update_settings.h"
 #include "bindings/window_arguments.h"
 #include "plan/plan.h"
@@ -15,12 +16,13 @@ namespace {
 using Attributes = py::dict;
 
 // A node as Python says it: the operator's name, its inputs (-1: absent), its output and
-// attributes.
+// attributes; where it is of a library, (operator, attributes, path of the node, ordinal).
 struct NodeSpec {
   std::string name;
   std::vector<int> inputs;
   int output;
   Attributes attributes;
+  py::object library;
 };
 
 class NodeReader {
@@ -48,6 +50,7 @@ class NodeReader {
   std::optional<PlanNode> find(const NodeSpec& node) const {
     const std::vector<int>& in = node.inputs;
     if (in.empty() || in[0] < 0 || stored(in[0])) return std::nullopt;
+    if (!node.library.is_none()) return of_library(node);
     const Attributes& a = node.attributes;
     const int x = in[0], y = node.output;
     if (node.name == "conv2d" && stored(in[1]) && stored_or_absent(in[2])) {
@@ -88,6 +91,27 @@ class NodeReader {
     return std::nullopt;
   }
 
+  std::optional<PlanNode> of_library(const NodeSpec& node) const {
+    const auto origin = node.library.cast<py::tuple>();
+    LibraryNode result;
+    result.op = library_operator(origin[0]);
+    bool any_stored = false;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const int input = node.inputs[i];
+      if (input < 0) continue;
+      if (result.op->is_parameter(i) && !stored(input)) return std::nullopt;
+      any_stored = any_stored || stored(input);
+    }
+    result.attributes = std::make_shared<const AttributeValues>(
+        attribute_values(*result.op, origin[1].cast<py::dict>()));
+    result.path = origin[2].cast<std::string>();
+    result.ordinal = origin[3].cast<std::uint32_t>();
+    result.inputs = node.inputs;
+    result.y = node.output;
+    result.on_blocks = result.op->has(PYNN_POINTWISE) && !any_stored;
+    return result;
+  }
+
   const PlanGraph& graph_;
 };
 
@@ -121,6 +145,7 @@ class AnyPlan {
   virtual std::unique_ptr<AnyPass> start() = 0;
   virtual std::vector<int> foreign() const = 0;
   virtual bool takes_labels() const = 0;
+  virtual bool may_fail() const = 0;
   virtual bool reached(int value) const = 0;
   virtual bool gradient_written(int node, int input) const = 0;
   virtual std::int64_t bytes() const = 0;
@@ -282,6 +307,7 @@ class TypedPlan final : public AnyPlan {
     return nodes;
   }
   bool takes_labels() const override { return plan_.takes_labels(); }
+  bool may_fail() const override { return plan_.may_fail(); }
   bool reached(int value) const override { return plan_.value(value).reached; }
   bool gradient_written(int node, int input) const override {
     return plan_.gradient_written(node, input);
@@ -314,7 +340,7 @@ std::unique_ptr<AnyPlan> make_plan(bool is_double, const std::vector<Shape>& sha
     const auto node = py::reinterpret_borrow<py::tuple>(item);
     graph.nodes.push_back(
         reader.read({node[0].cast<std::string>(), node[1].cast<std::vector<int>>(),
-                     node[2].cast<int>(), node[3].cast<Attributes>()}));
+                     node[2].cast<int>(), node[3].cast<Attributes>(), node[4]}));
   }
   if (is_double) return std::make_unique<TypedPlan<double>>(std::move(graph));
   return std::make_unique<TypedPlan<float>>(std::move(graph));
@@ -381,6 +407,7 @@ void bind_plan(py::module_& m) {
       .def("start", &AnyPlan::start)
       .def_property_readonly("foreign", &AnyPlan::foreign)
       .def_property_readonly("takes_labels", &AnyPlan::takes_labels)
+      .def_property_readonly("may_fail", &AnyPlan::may_fail)
       .def("reached", &AnyPlan::reached, "value"_a)
       .def("gradient_written", &AnyPlan::gradient_written, "node"_a, "input"_a)
       .def_property_readonly("bytes", &AnyPlan::bytes)

@@ -15,6 +15,7 @@ void bind_cross_entropy(pybind11::module_& m);
 void bind_drop_block2d(pybind11::module_& m);
 void bind_dropout(pybind11::module_& m);
 void bind_leaky_relu(pybind11::module_& m);
+void bind_library(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);
 void bind_log_softmax(pybind11::module_& m);
 void bind_matmul(pybind11::module_& m);

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bindings.h"
+#include "host/library_operator.h"
 #include "runtime/errors.h"
 
 namespace py = pybind11;
@@ -21,6 +22,10 @@ void translate(std::exception_ptr pointer) {
     raise_as("DTypeError", error);
   } catch (const pynn::LabelError& error) {
     raise_as("LabelError", error);
+  } catch (const pynn::LibraryError& error) {
+    raise_as("LibraryError", error);
+  } catch (const pynn::OperatorError& error) {
+    raise_as("OperatorError", error);
   }
 }
 
@@ -39,6 +44,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   pynn::bind_drop_block2d(m);
   pynn::bind_dropout(m);
   pynn::bind_leaky_relu(m);
+  pynn::bind_library(m);
   pynn::bind_linear(m);
   pynn::bind_log_softmax(m);
   pynn::bind_matmul(m);

@@ -34,6 +34,7 @@ Ports ports(const PlanNode& node) {
                         [](const LinearNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
                         [](const BiasNode& n) { return Ports{{n.x, n.b}, n.y}; },
                         [](const AddNode& n) { return Ports{{n.a, n.b}, n.y}; },
+                        [](const LibraryNode& n) { return Ports{n.inputs, n.y}; },
                         [](const auto& n) { return Ports{{n.x}, n.y}; },
                     },
                     node);
@@ -163,17 +164,19 @@ bool Plan<T>::foreign(std::size_t node) const {
 
 template <typename T>
 typename Plan<T>::Sharing Plan<T>::sharing(std::size_t node) const {
-  return std::visit(Overloaded{
-                        [](const ForeignNode&) { return Sharing::parts; },
-                        [&](const LinearNode& n) {
-                          const Shape& w = values_[static_cast<std::size_t>(n.w)].shape;
-                          return shares_samples(w, sizeof(T)) ? Sharing::samples : Sharing::parts;
-                        },
-                        [](const Conv2dNode&) { return Sharing::blocks; },
-                        [](const MaxPool2dNode&) { return Sharing::blocks; },
-                        [](const auto&) { return Sharing::any; },
-                    },
-                    graph_.nodes[node]);
+  return std::visit(
+      Overloaded{
+          [](const ForeignNode&) { return Sharing::parts; },
+          [](const LibraryNode& n) { return n.on_blocks ? Sharing::any : Sharing::parts; },
+          [&](const LinearNode& n) {
+            const Shape& w = values_[static_cast<std::size_t>(n.w)].shape;
+            return shares_samples(w, sizeof(T)) ? Sharing::samples : Sharing::parts;
+          },
+          [](const Conv2dNode&) { return Sharing::blocks; },
+          [](const MaxPool2dNode&) { return Sharing::blocks; },
+          [](const auto&) { return Sharing::any; },
+      },
+      graph_.nodes[node]);
 }
 
 template <typename T>
@@ -199,8 +202,10 @@ std::vector<char> Plan<T>::find_dense() const {
     changed = false;
     for (const PlanNode& node : graph_.nodes) {
       const Ports p = ports(node);
-      const bool alike =
-          std::holds_alternative<PointwiseNode>(node) || std::holds_alternative<DropoutNode>(node);
+      const auto* const of_library = std::get_if<LibraryNode>(&node);
+      const bool alike = std::holds_alternative<PointwiseNode>(node) ||
+                         std::holds_alternative<DropoutNode>(node) ||
+                         (of_library && of_library->on_blocks);
       const bool flat = std::holds_alternative<ReshapeNode>(node) ||
                         std::holds_alternative<BiasNode>(node) ||
                         std::holds_alternative<AddNode>(node);
@@ -369,6 +374,11 @@ void Plan<T>::make_stages() {
             },
             [&](const MaxPool2dNode& n) { return make_max_pool2d_stage(builder, n, mode(n.x)); },
             [&](const DropoutNode& n) { return make_dropout_stage(builder, n, mode(n.x)); },
+            [&](const LibraryNode& n) {
+              std::vector<GradientMode> modes;
+              for (const int input : n.inputs) modes.push_back(mode(input));
+              return make_library_stage(builder, n, std::move(modes));
+            },
             [&](const BiasNode& n) {
               const GradientMode dx = mode(n.x);
               return make_bias_stage(builder, n, dx, again(n.b));
@@ -587,6 +597,17 @@ void Plan<T>::write_gradient(const Run<T>& run, int number, const T* rows, bool 
 template <typename T>
 bool Plan<T>::gradient_written(int node, int input) const {
   return written_before_[static_cast<std::size_t>(node)][static_cast<std::size_t>(input)];
+}
+
+template <typename T>
+bool Plan<T>::may_fail() const {
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const auto* const node = std::get_if<LibraryNode>(&graph_.nodes[i]);
+    if (node && has_backward_[i] && node->op->has_backward() &&
+        !node->op->has(PYNN_BACKWARD_NEVER_FAILS))
+      return true;
+  }
+  return false;
 }
 
 template <typename T>

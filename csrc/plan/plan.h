@@ -9,6 +9,7 @@
 #include "plan/bias_stage.h"
 #include "plan/conv2d_stage.h"
 #include "plan/dropout_stage.h"
+#include "plan/library_stage.h"
 #include "plan/linear_stage.h"
 #include "plan/max_pool2d_stage.h"
 #include "plan/pointwise_stage.h"
@@ -23,7 +24,7 @@ struct ForeignNode {
 };
 
 using PlanNode = std::variant<ForeignNode, Conv2dNode, LinearNode, PointwiseNode, MaxPool2dNode,
-                              DropoutNode, BiasNode, AddNode, ReshapeNode>;
+                              DropoutNode, BiasNode, AddNode, ReshapeNode, LibraryNode>;
 
 struct PlanGraph {
   std::vector<Shape> shapes;  // of each value; (N, ...) except where it is stored
@@ -85,6 +86,8 @@ class Plan {
   const Value& value(int number) const { return values_[static_cast<std::size_t>(number)]; }
   const std::vector<PlanNode>& nodes() const { return graph_.nodes; }
   bool trains() const { return !graph_.needed.empty(); }
+  // Whether backward may fail half-way: some gradients are written then, and others not.
+  bool may_fail() const;
   // What each node does, in the order of the graph.
   struct NodeReport {
     StageReport stage;       // empty: foreign, or fused into another

@@ -14,6 +14,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/drop_block2d.h"
 #include "kernels/dropout.h"
+#include "kernels/elementary.h"
 #include "kernels/gemm.h"
 #include "kernels/leaky_relu.h"
 #include "kernels/log_softmax.h"
@@ -46,6 +47,7 @@
   X(DotProduct, dot_product)      \
   X(DropBlock2d, drop_block2d)    \
   X(Dropout, dropout)             \
+  X(Elementary, elementary)       \
   X(Gemm, gemm)                   \
   X(LeakyRelu, leaky_relu)        \
   X(LogSoftmax, log_softmax)      \

@@ -69,6 +69,8 @@ class Plan:
                     tuple(-1 if number is None else number for number in node.inputs),
                     node.output,
                     node.attributes | {"node": max(node.ordinal, 0)},
+                    node.operator.library
+                    and (node.operator.library, node.attributes, node.path, max(node.ordinal, 0)),
                 )
                 for node in graph.nodes
             ],
@@ -109,7 +111,7 @@ class Plan:
             if self._trained(number)
         ]
         # Operators that may raise half-way get memory of their own, so that nothing is half added.
-        in_place = add and not self.core.foreign
+        in_place = add and not self.core.foreign and not self.core.may_fail
         fresh: dict[int, Array] = {}
         for number, variable in trained:
             if in_place:
@@ -213,7 +215,8 @@ class Plan:
     def updates_fuse(self) -> bool:
         """Whether each parameter's gradient is known as soon as one node has been walked."""
         uses = Counter(number for node in self.graph.nodes for number in set(node.inputs))
-        return not self.core.foreign and all(
+        whole = not self.core.foreign and not self.core.may_fail
+        return whole and all(
             uses[number] == 1 for number in self.graph.variables if self._trained(number)
         )
 

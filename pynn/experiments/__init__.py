@@ -8,7 +8,7 @@ A study is a module with the networks and the procedure in pynn's own API, and a
 STUDIES = {
     "denoiser": "bias initialisation and optimisers on a convolutional denoiser",
     "momentum": "softmax regression: learning rates, momentum, the cost of gradients",
-    "faces": "one hidden layer on faces: its size and the iterations chosen on validation",
+    "faces": "a hidden layer for faces, its width chosen on validation",
     "transfer": "features trained elsewhere, frozen, under a new head",
     "ladder": "four networks from softmax regression to convolution",
     "initialisation": "initial weights of a perceptron, and its gradient checked",

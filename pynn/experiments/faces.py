@@ -104,7 +104,7 @@ def run(setup: Setup) -> Report:
                 *at_least(0.85), compared=found.compared,
                 remark="published for 100 units and no validation; the bound is ours, for 40 "
                 "people of ten images",
-            ),  # fmt: skip
+            ),
             Comparison(
                 "hidden units chosen", PUBLISHED_HIDDEN, chosen["hidden"],
                 remark="more people need more", compared=False,

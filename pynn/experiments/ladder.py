@@ -194,10 +194,18 @@ def run(setup: Setup) -> Report:
 def _compared(
     setup: Setup, setting: Setting, result: Result, published: float, bounds: tuple[float, float]
 ) -> Comparison:
-    remark = f"diverged: {result['diverged']}" if result["diverged"] else ""
-    if (setting["network"], setting["setting"] - 1) == DIVERGES:
-        remark = remark or "did not diverge, though the published run did"
     name = f"network {setting['network']}, {setting['epochs']} epochs at {setting['lr']:g}"
+    diverged = result["diverged"]
+    if (setting["network"], setting["setting"] - 1) == DIVERGES:
+        return Comparison(
+            name,
+            f"{published}, diverges",
+            "diverges" if diverged else result["test_accuracy"],
+            remark=diverged or "",
+            compared=setup.compared,
+            reproduced=diverged is not None,
+        )
+    remark = f"diverged: {diverged}" if diverged else ""
     return setup.comparison(name, published, result["test_accuracy"], bounds, remark=remark)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ PARTS = ("train", "valid", "test")
 
 # Of the 400 images of the ORL faces one after the other, s1/1.pgm to s40/10.pgm.
 _ORL_SHA256 = "d81dc0ce1b7cae73897b46ab3d4d0ee2d1ff72f033819ec7c2a184dbba14a58f"
-# So many images of each class of a data set stand in for faces.
-_STAND_INS = 50
+# So many images of the classes of a data set, or what there is, stand in for faces.
+_STAND_INS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class People:
         images: (N, C, H, W) by part: train, valid, test.
         labels: (N,) by part.
         classes: who they are.
+        among: the first of them and the one after the last, among all of the folder.
         compared: whether they are the ORL faces, which our bounds are for.
         note: what they are and how they were checked, for the report.
     """
@@ -44,6 +45,7 @@ class People:
     images: dict[str, NDArray[np.uint8]]
     labels: dict[str, NDArray[np.int64]]
     classes: tuple[str, ...]
+    among: tuple[int, int]
     compared: bool
     note: str
 
@@ -51,6 +53,17 @@ class People:
     def counts(self) -> str:
         """How many images each part has, in words."""
         return ", ".join(f"{name} {len(self.labels[name])}" for name in PARTS)
+
+    def of_classes(self, begin: int, end: int) -> People:
+        """The classes begin..end-1 alone, their labels counted from 0."""
+        kept = {name: (y >= begin) & (y < end) for name, y in self.labels.items()}
+        return replace(
+            self,
+            images={name: x[kept[name]] for name, x in self.images.items()},
+            labels={name: y[kept[name]] - begin for name, y in self.labels.items()},
+            classes=self.classes[begin:end],
+            among=(self.among[0] + begin, self.among[0] + end),
+        )
 
 
 def people(setup: Setup, size: int, channels: int) -> People:
@@ -70,14 +83,14 @@ def people(setup: Setup, size: int, channels: int) -> People:
     if setup.faces is None:
         images, labels = setup.train
         classes = setup.dataset.classes
-        order = np.argsort(labels, kind="stable")
-        begins = np.searchsorted(labels[order], np.arange(len(classes)))
-        rows = np.concatenate([order[begin : begin + _STAND_INS] for begin in begins])
+        rows = np.concatenate(
+            [np.flatnonzero(labels == label)[:_STAND_INS] for label in range(len(classes))]
+        )
         labels = labels[rows].astype(np.int64)
         images = resize(images[rows], size, channels=channels)
         compared = False
         note = (
-            f"No folder of faces was named (--faces): {_STAND_INS} images of each class of "
+            f"No folder of faces was named (--faces): {len(rows)} images of the classes of "
             f"{setup.dataset.name} stand in for them, and nothing is compared."
         )
     else:
@@ -92,6 +105,7 @@ def people(setup: Setup, size: int, channels: int) -> People:
         {name: images[rows] for name, rows in zip(PARTS, split, strict=True)},
         {name: labels[rows] for name, rows in zip(PARTS, split, strict=True)},
         classes,
+        (0, len(classes)),
         compared and not setup.quick and setup.epochs is None,
         note,
     )

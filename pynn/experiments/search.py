@@ -84,7 +84,6 @@ def run(setup: Setup) -> Report:
         "search", "Search over 72 perceptrons", optimiser="SGD", epochs=best["epochs"],
         initialisation="Glorot uniform weights, zero biases",
     )  # fmt: skip
-    report.seconds = sum(result["seconds"] for result in results) / setup.jobs
     report.result = {
         "best": {name: best[name] for name in PUBLISHED_BEST},
         "best_valid_loss": found["valid_loss"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ class Setup:
         threads: of each run; None shares the processors among the jobs.
         progress: see `pynn.fit`.
         epochs: instead of the study's own number, where it has one.
-        faces: folder with one subfolder of images for each person; None: a few of the data set's
-            images stand in for them.
+        faces: folder with one subfolder of images for each person; None: some images of the data
+            set stand in for them.
         weights: file with AlexNet's weights; None: features are pretrained first.
         squeezenet: file with SqueezeNet's weights; None: the study does without.
         pretrain: what features are pretrained on; None: half of the classes at hand.
+        kept_seconds: what runs that were taken from an earlier call took then, in parallel.
     """
 
     dataset: Dataset
@@ -52,6 +53,7 @@ class Setup:
     weights: Path | None = None
     squeezenet: Path | None = None
     pretrain: Dataset | None = None
+    kept_seconds: list[float] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if self.faces is not None and not self.faces.is_dir():
@@ -98,18 +100,19 @@ class Setup:
         settings: Sequence[Setting],
         *,
         monitor: str | None = None,
-        jobs: int | None = None,
         data: Any = None,
     ) -> list[Result]:
-        """Call a function for each setting, with the data set, or other data, as `run.data`; see
-        `sweep`. Results are kept in out/runs, so that a study that was interrupted goes on where it
-        stopped."""
-        return sweep(
-            function, settings, self.out / "runs",
-            data=self.dataset if data is None else data, seed=self.seed,
-            jobs=self.jobs if jobs is None else jobs, threads=self.threads, monitor=monitor,
+        """Call a function for each setting, with some data, or else the data set, as `run.data`;
+        see `sweep`. Results are kept in out/runs, so that a study that was interrupted goes on
+        where it stopped."""
+        results = sweep(
+            function, settings, self.out / "runs", data=self.dataset if data is None else data,
+            seed=self.seed, jobs=self.jobs, threads=self.threads, monitor=monitor,
             progress=self.progress,
         )  # fmt: skip
+        kept = {result["folder"]: result["seconds"] for result in results if result["reused"]}
+        self.kept_seconds.append(sum(kept.values()) / self.jobs)
+        return results
 
     def comparison(
         self,

@@ -28,6 +28,7 @@ def imagenet_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise DTypeError(f"images must be uint8, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ShapeError(f"images must have shape (N, 1 or 3, H, W), got {images.shape}")
-    scale = 1 / (255 * np.array(STD, np.float32))
-    shift = np.array(MEAN, np.float32) / np.array(STD, np.float32)
-    return images * scale[:, None, None] - shift[:, None, None]
+    deviation = np.array(STD, np.float32)
+    scale, shift = np.float32(1 / 255) / deviation, np.array(MEAN, np.float32) / deviation
+    result: NDArray[np.float32] = images * scale[:, None, None] - shift[:, None, None]
+    return result

@@ -78,7 +78,9 @@ def register(
 
 
 def unregister(name: str) -> None:
-    """Remove an operator that `register` added. Models that use it must not be called any more."""
-    if name not in REGISTERED:
-        raise ValueError(f"no registered Python operator is called {name!r}")
+    """Remove an operator that `register` or a library added. Models that use it must be traced
+    before."""
+    if name not in REGISTERED or name not in OPERATORS:
+        raise ValueError(f"no registered operator is called {name!r}")
     del REGISTERED[name], OPERATORS[name]
+    REGISTERED.pop(f"{name}_backward", None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Comparison:
         low, high: the values that count as reproduced, both included; NaN never does.
         remark: why ours differs, or what else is to be known.
         compared: False where the data or the length of the run is not the published one.
+        reproduced: whether it is, where no numbers can tell.
     """
 
     name: str
@@ -35,12 +36,19 @@ class Comparison:
     high: float = math.inf
     remark: str = ""
     compared: bool = True
+    reproduced: bool | None = None
+
+    def with_compared(self, compared: bool) -> Comparison:
+        """The same, compared or not."""
+        return replace(self, compared=compared)
 
     @property
     def verdict(self) -> str:
         """One of "within" or "outside" its tolerance, and "not compared"."""
         if not self.compared:
             return "not compared"
+        if self.reproduced is not None:
+            return "within" if self.reproduced else "outside"
         number = isinstance(self.ours, (int, float))
         return "within" if number and self.low <= float(self.ours or 0) <= self.high else "outside"
 

@@ -2,5 +2,6 @@
 operator."""
 
 from pynn.testing.gradcheck import GradReport, gradcheck, numerical_gradient
+from pynn.testing.opcheck import OpReport, opcheck
 
-__all__ = ["GradReport", "gradcheck", "numerical_gradient"]
+__all__ = ["GradReport", "OpReport", "gradcheck", "numerical_gradient", "opcheck"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from pynn.errors import DTypeError, LabelError, ShapeError
 from pynn.graph import Shape
-from pynn.testing.samples import TABLE, Case, Refusal, Shapes, distinct, samples
+from pynn.testing.samples import TABLE, Case, Entry, Refusal, Shapes, distinct, samples
 
 
 def _size(shape: Shape | None) -> int:
@@ -514,6 +514,11 @@ samples(
     },
     bench={"8x28x28_b100": (((100, 8, 28, 28),), {"padding": 2})},
 )
+
+
+def entry_of(operator: str) -> Entry | None:
+    """What the table says of a built-in operator."""
+    return TABLE.get(operator)
 
 
 def all_cases() -> list[Case]:

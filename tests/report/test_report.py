@@ -35,6 +35,8 @@ CHROMIUM = next(
 def test_verdicts(ours, low, high, verdict):
     assert Comparison("x", 1.0, ours, low, high).verdict == verdict
     assert Comparison("x", 1.0, ours, low, high, compared=False).verdict == "not compared"
+    assert Comparison("x", "diverges", "diverges", reproduced=True).verdict == "within"
+    assert Comparison("x", "diverges", ours, reproduced=False).verdict == "outside"
 
 
 def report():
@@ -119,4 +121,4 @@ def test_a_browser_shows_the_page(width, tmp_path):
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr
     assert "images 3 true" in done.stdout
-    assert "cells 42 fits true" in done.stdout
+    assert "cells 44 fits true" in done.stdout

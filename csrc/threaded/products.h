@@ -1,12 +1,12 @@
-// Products of matrices on several threads: what matmul and linear share.
+// Products of matrices on several threads.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
-#include "bindings/arrays.h"
-#include "kernels/gemm.h"
 #include "runtime/scratch.h"
+#include "runtime/thread_pool.h"
+#include "simd/isa_table.h"
 
 namespace pynn {
 
@@ -34,7 +34,7 @@ std::int64_t work_of(const Gemm<T>& common, const Terms& terms) {
 }
 
 // c (results, M, N) from a (*, a_size elements) and b (*, b_size elements); `common` gives sizes,
-// strides, starts, and where the arrays begin.
+// strides, starts, whether c is added to, and where the arrays begin.
 template <typename T>
 void multiply(const Gemm<T>& common, const Terms& terms = {}, std::int64_t a_size = 0,
               std::int64_t b_size = 0) {
@@ -69,7 +69,7 @@ void multiply(const Gemm<T>& common, const Terms& terms = {}, std::int64_t a_siz
         const Terms::Term& term = terms.terms[static_cast<std::size_t>(i)];
         part.a = common.a + term.a * a_size + row * common.a_row;
         part.b = common.b + term.b * b_size + column * common.b_column;
-        part.accumulate = i > first;
+        part.accumulate = common.accumulate || i > first;
         isa_table<T>().gemm.run(part, working_memory);
       }
     }

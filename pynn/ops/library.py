@@ -1,0 +1,201 @@
+"""Operators of libraries: a table of functions becomes `pynn.ops.<name>`, for arrays and in
+forward."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from pynn import _core
+from pynn.errors import LibraryError
+from pynn.graph import OPERATORS, Array, Operator, Variable, record
+from pynn.graph import register as register_operator
+from pynn.ops.python import REGISTERED, unregister
+from pynn.random import get_seed
+
+# What functions of random operators take beside their own arguments, as `ops.dropout` does.
+_RANDOM = {"seed": None, "step": 0, "node": 0, "first_sample": 0}
+
+
+def add_all(tables: Sequence[_core.LibraryOperator], *, replace: bool = False) -> None:
+    """Make operators `pynn.ops.<name>`: all of them, or none.
+
+    Args:
+        tables: operators of one library; those that are there already stay as they are.
+        replace: whether operators of libraries give way to new ones of the same name; graphs that
+            have them keep them.
+
+    Raises:
+        LibraryError: a name is taken, or is none that Python can say.
+    """
+    new = [table for table in tables if _known(table.name) is not table]
+    old = [table.name for table in new if replace and _known(table.name) is not None]
+    for table in new:
+        _check(table, {*old, *(f"{name}_backward" for name in old)})
+    for name in old:
+        unregister(name)
+    for table in new:
+        _add(table)
+
+
+def _known(name: str) -> _core.LibraryOperator | None:
+    """The operator of a library that has this name now."""
+    operator = OPERATORS.get(name)
+    return operator.library if operator is not None else None
+
+
+def _check(table: _core.LibraryOperator, free: set[str]) -> None:
+    ops = import_module("pynn.ops")
+    functions = [table.name] + ([f"{table.name}_backward"] if table.differentiable else [])
+    for name in functions:
+        if name not in free and hasattr(ops, name):
+            raise LibraryError(f"{table.library}: pynn.ops has something called {name!r} already")
+    reserved = {"dy", *(_RANDOM if table.random else ())}
+    for name in (table.name, *(name for name, *_ in (*table.inputs, *table.attributes))):
+        if keyword.iskeyword(name) or name in reserved or name.startswith("_"):
+            raise LibraryError(f"{table.library}: {table.name}: nothing may be called {name!r}")
+
+
+def _add(table: _core.LibraryOperator) -> None:
+    register_operator(
+        Operator(
+            name=table.name,
+            shape=lambda *shapes, **attributes: table.shape(shapes, attributes),
+            forward=_forward(table),
+            backward=_backward(table),
+            random=table.random,
+            mixes_samples=not table.per_sample,
+            library=table,
+        )
+    )
+    REGISTERED[table.name] = _function(table)
+    if table.differentiable:
+        REGISTERED[f"{table.name}_backward"] = _backward_function(table)
+
+
+def _split(
+    table: _core.LibraryOperator, attributes: dict[str, Any]
+) -> tuple[dict[str, Any], int, tuple[int, int, int]]:
+    """The operator's own attributes, and what it draws from."""
+    if not table.random:
+        return attributes, 0, (0, 0, 0)
+    own = {name: value for name, value in attributes.items() if name not in _RANDOM}
+    seed = attributes["seed"]
+    return (
+        own,
+        get_seed() if seed is None else seed,
+        (attributes["step"], attributes["node"], attributes["first_sample"]),
+    )
+
+
+def _forward(table: _core.LibraryOperator) -> Callable[..., tuple[Array, ...]]:
+    def forward(k: Any, *arrays: Array | None, **attributes: Any) -> tuple[Array, ...]:
+        own, seed, random = _split(table, attributes)
+        return table.forward(arrays, own, seed, random)
+
+    return forward
+
+
+def _backward(table: _core.LibraryOperator) -> Callable[..., tuple[Array | None, ...]]:
+    def backward(
+        k: Any,
+        dy: Array,
+        inputs: Sequence[Array | None],
+        outputs: tuple[Array, ...],
+        needs: Sequence[bool],
+        **attributes: Any,
+    ) -> tuple[Array | None, ...]:
+        own, seed, random = _split(table, attributes)
+        gradients: list[Array | None] = [None] * len(inputs)
+        if table.differentiable:
+            y, saved = outputs
+            gradients = list(table.backward(dy, inputs, y, saved, needs, own, seed, random))
+        for place, (array, need) in enumerate(zip(inputs, needs, strict=True)):
+            if need and array is not None and gradients[place] is None:
+                gradients[place] = np.zeros_like(array)  # an input without a gradient
+        return tuple(gradients)
+
+    return backward
+
+
+def _function(table: _core.LibraryOperator) -> Callable[..., Any]:
+    run = _forward(table)
+
+    def operate(operands: tuple[Any, ...], attributes: dict[str, Any], random: Any) -> Any:
+        if any(isinstance(operand, Variable) for operand in operands):
+            return record(table.name, operands, table.complete(attributes))
+        return run(None, *operands, **attributes, **random)[0]
+
+    return _with_signature(table, table.name, [], operate, _doc(table))
+
+
+def _backward_function(table: _core.LibraryOperator) -> Callable[..., Any]:
+    run, run_backward = _forward(table), _backward(table)
+
+    def operate(operands: tuple[Any, ...], attributes: dict[str, Any], random: Any) -> Any:
+        dy, *inputs = operands
+        given = attributes | random
+        needs = [array is not None for array in inputs]
+        outputs = run(None, *inputs, **given)
+        gradients = run_backward(None, dy, inputs, outputs, needs, **given)
+        return gradients[0] if len(gradients) == 1 else gradients
+
+    names = ", ".join(name for name, *_ in table.inputs)
+    doc = f"Gradient of `{table.name}` with respect to {names}, given dy, that of its result."
+    return _with_signature(table, f"{table.name}_backward", ["dy"], operate, doc)
+
+
+def _with_signature(
+    table: _core.LibraryOperator,
+    name: str,
+    first: Sequence[str],
+    operate: Callable[[tuple[Any, ...], dict[str, Any], Any], Any],
+    doc: str,
+) -> Callable[..., Any]:
+    """A function whose arguments are those of the operator, so that Python checks calls."""
+    operands = [*first, *(argument for argument, *_ in table.inputs)]
+    optional = {argument for argument, _, may_be_absent, *_ in table.inputs if may_be_absent}
+    attributes = [argument for argument, *_ in table.attributes]
+    random = list(_RANDOM) if table.random else []
+    space: dict[str, Any] = {"_operate": operate}
+    parts = [argument + ("=None" if argument in optional else "") for argument in operands]
+    if attributes or random:
+        parts.append("*")
+    for argument, _, _, required, default in table.attributes:
+        space[f"_default_{argument}"] = default
+        parts.append(argument if required else f"{argument}=_default_{argument}")
+    parts += [f"{argument}={_RANDOM[argument]}" for argument in random]
+    pairs = ", ".join(f"{argument!r}: {argument}" for argument in attributes)
+    drawn = ", ".join(f"{argument!r}: {argument}" for argument in random)
+    exec(
+        f"def {name}({', '.join(parts)}):\n"
+        f"    return _operate(({', '.join(operands)},), {{{pairs}}}, {{{drawn}}})",
+        space,
+    )
+    function: Callable[..., Any] = space[name]
+    function.__doc__, function.__module__ = doc, "pynn.ops"
+    kinds = {argument: kind for argument, _, kind, *_ in table.attributes}
+    function.__annotations__ = kinds | dict.fromkeys(operands, "Array")
+    return function
+
+
+def _doc(table: _core.LibraryOperator) -> str:
+    """What `help` shows."""
+    lines = [table.doc or f"The operator {table.name}.", "", "Args:"]
+    for name, doc, optional, parameter, _ in table.inputs:
+        kind = "a parameter, " if parameter else ""
+        lines.append(
+            f"    {name}: {kind}{doc or 'an array'}{', or None' if optional else ''}; "
+            "float32 or float64, as all arrays of a call."
+        )
+    for name, doc, kind, required, default in table.attributes:
+        value = "required" if required else f"{default!r} by default"
+        lines.append(f"    {name}: {doc + '; ' if doc else ''}{kind}, {value}.")
+    if table.random:
+        lines.append("    seed, step, node, first_sample: as for `dropout`.")
+    lines += ["", f"From {table.library}."]
+    return "\n".join(lines)
