@@ -37,11 +37,26 @@ def _parser() -> argparse.ArgumentParser:
         help="digits (embedded, 8 x 8; the default), mnist or fashion-mnist (downloaded once), "
         "or a folder of IDX files",
     )  # fmt: skip
-    run.add_argument("--quick", action="store_true", help="a shortened run, of half a minute or so")
     run.add_argument(
         "--faces", type=Path, metavar="DIR",
-        help="images of faces, a subfolder for each person (default: digits stand for them)",
+        help="for faces and transfer: a folder with one subfolder of images for each person "
+        "(default: digits stand in for them)",
     )  # fmt: skip
+    run.add_argument(
+        "--weights", type=Path, metavar="FILE",
+        help="for transfer: a state dict of torchvision's AlexNet (.safetensors, or .pth where "
+        "PyTorch is installed)",
+    )  # fmt: skip
+    run.add_argument(
+        "--squeezenet", type=Path, metavar="FILE",
+        help="for transfer: weights of SqueezeNet 1.0 (likewise, or the authors' as .npz)",
+    )  # fmt: skip
+    run.add_argument(
+        "--pretrain", metavar="DATA",
+        help="for transfer: data to pretrain on where there is no --weights: as for --data, or a "
+        "folder of CIFAR-10 (default: half of the classes)",
+    )  # fmt: skip
+    run.add_argument("--quick", action="store_true", help="a shortened run, of half a minute or so")
     run.add_argument(
         "--epochs", type=_positive, metavar="N", help="instead of the study's own number"
     )
@@ -138,10 +153,13 @@ def _run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             quick=arguments.quick,
             epochs=arguments.epochs,
-            faces=arguments.faces,
             jobs=arguments.jobs or _core.config()["usable_processors"],
             threads=arguments.threads,
             progress=False if arguments.quiet else "auto",
+            faces=arguments.faces,
+            weights=arguments.weights,
+            squeezenet=arguments.squeezenet,
+            pretrain=None if arguments.pretrain is None else data.load(arguments.pretrain),
         )
     if arguments.json:
         found = [report.as_json() for report in reports]

@@ -12,12 +12,23 @@ settings.register_profile("pynn", deadline=None)
 settings.load_profile("pynn")
 
 
+def _find(name):
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("PYNN_TEST_DATA", beside))
+    if not (folder / name).exists():
+        pytest.skip(f"{name} not found in {folder}; set PYNN_TEST_DATA")
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Gives the path of some data, such as "orl-faces", in $PYNN_TEST_DATA or ../shared/data."""
+    return _find
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """The folder of mnist/ and fashion-mnist/: $PYNN_TEST_DATA, or ../shared/data."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("PYNN_TEST_DATA", beside))
     for name in ("mnist", "fashion-mnist"):
-        if not (folder / name).is_dir():
-            pytest.skip(f"{name} not found in {folder}; set PYNN_TEST_DATA")
+        folder = _find(name).parent
     return folder

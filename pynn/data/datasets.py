@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pynn.data.cifar10 import cifar10, is_cifar10
+from pynn.data.dataset import Dataset, Images, Labels
 from pynn.data.fetch import cache_folder, fetch
 from pynn.data.idx import read_idx
 from pynn.data.splits import split_random
-from pynn.errors import DTypeError, FormatError, LabelError, MissingExtraError, ShapeError
+from pynn.errors import FormatError, MissingExtraError
 
 DIGITS_SIZES = (1297, 200, 300)
 
@@ -57,63 +57,7 @@ _FASHION_CLASSES = (
     "Ankle boot",
 )
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.integer[Any]]
 FourArrays = tuple[Images, Labels, Images, Labels]
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Images with class labels, for training and for the test; checked when it is made.
-
-    Attributes:
-        name: what it is called.
-        train_images: shape (N, C, H, W), uint8.
-        train_labels: shape (N,), integers in 0..len(classes)-1.
-        test_images: shape (M, C, H, W), uint8.
-        test_labels: shape (M,), integers in 0..len(classes)-1.
-        classes: the names of the classes.
-
-    Raises:
-        DTypeError, ShapeError, LabelError: arrays that are not so.
-    """
-
-    name: str
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        self._check("training", self.train_images, self.train_labels)
-        self._check("test", self.test_images, self.test_labels)
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise ShapeError(
-                f"{self.name}: training images of shape {self.train_images.shape[1:]}, "
-                f"but test images of shape {self.test_images.shape[1:]}"
-            )
-
-    def _check(self, part: str, images: Images, labels: Labels) -> None:
-        if images.dtype != np.uint8:
-            raise DTypeError(f"{self.name}: {part} images must be uint8, got {images.dtype}")
-        if images.ndim != 4:
-            raise ShapeError(
-                f"{self.name}: {part} images must have shape (N, C, H, W), got {images.shape}"
-            )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise DTypeError(f"{self.name}: {part} labels must be integers, got {labels.dtype}")
-        if labels.shape != images.shape[:1]:
-            raise ShapeError(
-                f"{self.name}: {part} labels must have shape {images.shape[:1]}, got {labels.shape}"
-            )
-        outside = (labels < 0) | (labels >= len(self.classes))
-        if outside.any():
-            row = int(np.argmax(outside))
-            raise LabelError(
-                f"{self.name}: {part} label {labels[row]} at row {row} is outside "
-                f"0..{len(self.classes) - 1}"
-            )
 
 
 def mnist(folder: str | os.PathLike[str] | None = None) -> Dataset:
@@ -168,7 +112,8 @@ def digits(seed: int = 0) -> Dataset:
 
 
 def load(name_or_path: str | os.PathLike[str]) -> Dataset:
-    """Return a data set by name, "mnist", "fashion-mnist" or "digits", or a folder of IDX files.
+    """Return a data set by name, "mnist", "fashion-mnist" or "digits", or a folder of IDX files or
+    of CIFAR-10's batches.
 
     A name goes before a folder that is called so. The classes of a folder's data set are called by
     their numbers, 0 up to the largest label.
@@ -188,8 +133,10 @@ def load(name_or_path: str | os.PathLike[str]) -> Dataset:
     if not folder.is_dir():
         raise ValueError(
             f"unknown data set {os.fspath(name_or_path)!r}: expected mnist, fashion-mnist, digits, "
-            f"or a folder with the IDX files {', '.join(_FILES)}"
+            f"or a folder with the IDX files {', '.join(_FILES)}, or with CIFAR-10's batches"
         )
+    if is_cifar10(folder):
+        return cifar10(folder)
     arrays = _read_folder(folder)
     largest = max(int(labels.max(initial=0)) for labels in (arrays[1], arrays[3]))
     return Dataset(folder.resolve().name, *arrays, tuple(str(i) for i in range(largest + 1)))

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from pynn.errors import DownloadError
 from pynn.io.atomic import replacing
+from pynn.io.digest import sha256_of
 
 DEFAULT_LIMIT = 256 * 1024**2
 _CHUNK = 1024**2
@@ -53,7 +54,7 @@ def fetch(
         OSError: the folder cannot be written.
     """
     path = (cache_folder() if folder is None else Path(folder)) / file_name
-    if path.is_file() and _sha256_of(path) == sha256:
+    if path.is_file() and sha256_of(path) == sha256:
         return path
     instead = (
         f"put the file at {path} (SHA-256 {sha256}), "
@@ -74,11 +75,6 @@ def fetch(
             return path
     lines = [f"cannot download {file_name}:", *reasons, f"Instead, {instead}"]
     raise DownloadError("\n".join(lines))
-
-
-def _sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(url: str, file: BinaryIO, sha256: str, limit: int, timeout: float) -> None:

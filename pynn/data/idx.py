@@ -8,13 +8,13 @@ file.
 import gzip
 import math
 import os
-import zlib
 from contextlib import ExitStack
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pynn.data.compressed import Readable, Source, opened
 from pynn.errors import DTypeError, FormatError, ShapeError
 from pynn.io.atomic import replacing
 
@@ -33,9 +33,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-def read_idx(
-    source: str | os.PathLike[str] | BinaryIO, *, limit: int = DEFAULT_LIMIT
-) -> NDArray[Any]:
+def read_idx(source: Source, *, limit: int = DEFAULT_LIMIT) -> NDArray[Any]:
     """Read an array from an IDX file, plain or gzip-compressed (as its first bytes tell).
 
     Args:
@@ -49,23 +47,8 @@ def read_idx(
         FormatError: the content is not what the format prescribes, or exceeds the limit.
         OSError: the file cannot be read.
     """
-    with ExitStack() as stack:
-        if isinstance(source, (str, os.PathLike)):
-            name = os.fspath(source)
-            file: BinaryIO = stack.enter_context(open(source, "rb"))
-        else:
-            name = str(getattr(source, "name", "<file>"))
-            file = source
-        start = file.tell()
-        compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(start)
-        if not compressed:
-            return _read(name, file, limit)
-        try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read(name, unpacked, limit)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise FormatError(f"{name}: corrupt gzip data ({error})") from error
+    with opened(source) as (name, file):
+        return _read(name, file, limit)
 
 
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
@@ -105,7 +88,7 @@ def _refuse(name: str, problem: str) -> NoReturn:
     raise FormatError(f"{name}: not a valid IDX file: {problem}")
 
 
-def _read(name: str, file: BinaryIO | gzip.GzipFile, limit: int) -> NDArray[Any]:
+def _read(name: str, file: Readable, limit: int) -> NDArray[Any]:
     magic = file.read(4)
     if len(magic) < 4:
         _refuse(name, f"{len(magic)} bytes are too few for a header")

@@ -1,191 +1,105 @@
-"""Folders of images, one subfolder for each class; and lists of the SHA-256 of their files."""
+"""Folders of images: one subfolder for each class, such as each person."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pynn.data.splits import Rows, check_seed
-from pynn.errors import FormatError, MissingExtraError
-from pynn.io.atomic import replacing
-
-_ENDINGS = (".pgm", ".png", ".jpg", ".jpeg")
-_CHUNK = 1 << 20
+from pynn.data.dataset import Images
+from pynn.data.images import ENDINGS, Size, read_image
+from pynn.errors import FormatError, ShapeError
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Images of one size with their classes.
+    """Images with class labels, not yet split.
 
     Attributes:
-        images: shape (N, C, H, W), uint8; C is 1 or 3.
-        labels: shape (N,), int64.
-        classes: names of the subfolders, in the order of the labels.
-        paths: of the files, relative to the folder.
+        name: of the folder.
+        images: shape (N, C, H, W), uint8, class after class.
+        labels: shape (N,), int64, in 0..len(classes)-1.
+        classes: the names of the subfolders.
+        files: where each image came from, relative to the folder, with slashes.
     """
 
-    images: NDArray[np.uint8]
+    name: str
+    images: Images
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    paths: tuple[str, ...]
+    files: tuple[str, ...]
 
 
-def image_folder(
-    folder: str | os.PathLike[str],
-    size: tuple[int, int],
-    *,
-    grey: bool = True,
-    manifest: str | os.PathLike[str] | None = None,
+def read_image_folder(
+    folder: str | os.PathLike[str], *, size: Size | None = None, channels: int = 1
 ) -> ImageFolder:
-    """Read a folder of PGM, PNG and JPEG images, one subfolder for each class.
+    """Read a folder of images.
 
     Args:
-        folder: its subfolders are the classes, in the order of their names, where numbers count as
-            numbers: s2 comes before s10.
-        size: (H, W) that all images are resized to.
-        grey: one channel; otherwise red, green, blue.
-        manifest: a file as `write_manifest` writes it, against which every image is checked before
-            any is used.
+        folder: with one subfolder of images for each class.
+        size, channels: as for `read_image`. Without a size all images must have the same.
 
     Raises:
+        FileNotFoundError, NotADirectoryError: there is no such folder.
+        FormatError: there is no subfolder, one without images, or a file that is no image.
+        ShapeError: images of several sizes, and no size given.
         MissingExtraError: Pillow is not installed.
-        FileNotFoundError: there is no such folder.
-        FormatError: no images, a file that is no image, or one that differs from the manifest; it
-            is named.
-    """
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingExtraError("images need Pillow: pip install 'pynn-core[run]'") from error
-    root = Path(folder).expanduser()
-    paths = _images(root)
-    if manifest is not None:
-        check_manifest(root, manifest, paths)
-    classes = tuple(dict.fromkeys(path.split("/")[0] for path in paths))
-    height, width = size
-    images = np.empty((len(paths), 1 if grey else 3, height, width), np.uint8)
-    for number, path in enumerate(paths):
-        try:
-            with Image.open(root / path) as image:
-                fitted = image.convert("L" if grey else "RGB").resize((width, height))
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            raise FormatError(f"{root / path} is not an image that can be read: {error}") from error
-        pixels = np.asarray(fitted, np.uint8)
-        images[number] = pixels if grey else pixels.transpose(2, 0, 1)
-    labels = np.array([classes.index(path.split("/")[0]) for path in paths], np.int64)
-    return ImageFolder(images, labels, classes, tuple(paths))
-
-
-def write_manifest(folder: str | os.PathLike[str], manifest: str | os.PathLike[str]) -> None:
-    """Write the SHA-256 of every image of a folder, as `sha256sum` does.
-
-    Raises:
-        FileNotFoundError, FormatError: as in `image_folder`.
-        OSError: the manifest cannot be written.
     """
     root = Path(folder).expanduser()
-    lines = [f"{_sha256(root / path)}  {path}\n" for path in _images(root)]
-    with replacing(manifest) as file:
-        file.write("".join(lines).encode())
-
-
-def check_manifest(
-    folder: str | os.PathLike[str], manifest: str | os.PathLike[str], paths: Sequence[str]
-) -> None:
-    """Check files against a manifest, whose paths may begin with the folder's own name.
-
-    Raises:
-        FormatError: naming the first file that is not listed, or differs.
-    """
-    root = Path(folder).expanduser()
-    listed: Mapping[str, str] = {
-        name.strip().removeprefix("*").removeprefix(f"{root.resolve().name}/"): digest
-        for digest, _, name in (
-            line.partition(" ")
-            for line in Path(manifest).read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        )
-    }
-    for path in paths:
-        if path not in listed:
-            raise FormatError(f"{root / path} is not listed in {os.fspath(manifest)}")
-        found = _sha256(root / path)
-        if found != listed[path].lower():
-            raise FormatError(
-                f"{root / path} has changed: its SHA-256 is {found}, {os.fspath(manifest)} says "
-                f"{listed[path]}"
+    listed = list_images(root)
+    files = [file for _, found in listed for file in found]
+    images = [read_image(root / file, size=size, channels=channels) for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
+            raise ShapeError(
+                f"{root / file} has {image.shape[1]} x {image.shape[2]} pixels, but {files[0]} "
+                f"has {images[0].shape[1]} x {images[0].shape[2]}: give a size for all"
             )
+    labels = np.repeat(np.arange(len(listed)), [len(found) for _, found in listed])
+    classes = tuple(name for name, _ in listed)
+    return ImageFolder(root.resolve().name, np.stack(images), labels, classes, tuple(files))
 
 
-def split_each_class(
-    labels: NDArray[Any], sizes: Sequence[int], seed: int, names: Sequence[str] = ()
-) -> tuple[Rows, ...]:
-    """Deal the rows of every class into parts that do not overlap, by a permutation.
-
-    Args:
-        labels: shape (N,), integers from 0.
-        sizes: how many rows of each class come into each part.
-        seed: 0..2**64-1.
-        names: of the classes, for errors.
+def list_images(folder: str | os.PathLike[str]) -> list[tuple[str, list[str]]]:
+    """The images of a folder by their names' endings (.pgm, .ppm, .png, .jpg, .jpeg).
 
     Returns:
-        Row numbers of each part.
+        For each subfolder its name and its images, relative to the folder, with slashes; both in
+        the order in which people count: s2 before s10. Names that begin with a dot are left out.
 
     Raises:
-        ValueError: a class has too few rows; it is named.
+        FileNotFoundError, NotADirectoryError: there is no such folder.
+        FormatError: there is no subfolder, or one without images.
     """
-    rng = np.random.default_rng(check_seed(seed))
-    parts: list[list[Rows]] = [[] for _ in sizes]
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        if len(rows) < sum(sizes):
-            name = names[int(label)] if len(names) > int(label) else str(label)
-            raise ValueError(
-                f"{name} has {len(rows)} images, but {sum(sizes)} are needed: "
-                f"{' + '.join(str(size) for size in sizes)}"
-            )
-        ends = np.cumsum(sizes)
-        for part, size, end in zip(parts, sizes, ends, strict=True):
-            part.append(rows[end - size : end])
-    return tuple(np.concatenate(part) for part in parts)
-
-
-def _images(root: Path) -> list[str]:
+    root = Path(folder).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"the folder of images {root} does not exist")
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
-    paths = [
-        f"{subfolder.name}/{file.name}"
-        for subfolder in sorted(root.iterdir(), key=lambda path: _numbers_as_such(path.name))
-        if subfolder.is_dir()
-        for file in sorted(subfolder.iterdir(), key=lambda path: _numbers_as_such(path.name))
-        if file.suffix.lower() in _ENDINGS
-    ]
-    if not paths:
-        raise FormatError(
-            f"{root} has no images: expected a subfolder for each class with files "
-            f"{', '.join(f'*{ending}' for ending in _ENDINGS)}"
-        )
-    return paths
+        raise NotADirectoryError(f"{root} is not a folder of images but a file")
+    subfolders = sorted(
+        (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")),
+        key=_counting,
+    )
+    if not subfolders:
+        raise FormatError(f"{root}: expected one subfolder of images for each class, found none")
+    listed = []
+    for name in subfolders:
+        found = [
+            f"{name}/{path.name}"
+            for path in (root / name).iterdir()
+            if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+        ]
+        if not found:
+            raise FormatError(f"{root / name}: no images (expected {', '.join(ENDINGS)})")
+        listed.append((name, sorted(found, key=_counting)))
+    return listed
 
 
-def _numbers_as_such(name: str) -> tuple[str, int, str]:
-    """s2.png before s10.png."""
-    stem = name.rstrip("0123456789") if "." not in name else name.split(".", maxsplit=1)[0]
-    letters = stem.rstrip("0123456789")
-    digits = name.split(".", maxsplit=1)[0][len(letters) :]
-    return letters, int(digits) if digits else -1, name
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _counting(name: str) -> list[tuple[int, str]]:
+    """Sorts s2 before s10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), part) if part.isdigit() else (-1, part) for part in parts]

@@ -1,7 +1,9 @@
 """Splits of row numbers 0..n-1 into parts that do not overlap."""
 
+import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from pynn.data import _batches
 
 Rows = NDArray[np.int64]
 
-# A stream of the shuffle that no epoch of training reaches.
+# The last streams of the shuffle, which no epoch of training reaches.
 _SPLIT_STREAM = 2**64 - 1
 
 
@@ -53,6 +55,49 @@ def split_random(n: int, sizes: Sequence[int], seed: int) -> tuple[Rows, ...]:
     _batches.permute(rows, check_seed(seed), _SPLIT_STREAM)
     ends = np.cumsum(sizes)
     return tuple(rows[end - size : end] for size, end in zip(sizes, ends, strict=True))
+
+
+def split_by_class(
+    labels: NDArray[np.integer[Any]],
+    shares: Sequence[float],
+    seed: int,
+    *,
+    classes: Sequence[str] | None = None,
+) -> tuple[Rows, ...]:
+    """Deal the rows of each class into parts by a permutation, so that every part has all classes.
+
+    Args:
+        labels: shape (N,), 0 or more.
+        shares: of the parts; they sum to 1. Of n rows a part gets n times its share, rounded, and
+            at least one; the first gets what is left.
+        seed: 0..2**64-1.
+        classes: names of the classes, for messages.
+
+    Returns:
+        The rows of each part, in ascending order.
+
+    Raises:
+        ValueError: a class has too few rows for the parts, or shares that do not sum to 1.
+    """
+    if min(shares, default=0) <= 0 or not math.isclose(sum(shares), 1):
+        raise ValueError(f"shares must be above 0 and sum to 1, got {tuple(shares)}")
+    labels = np.asarray(labels)
+    parts: list[list[Rows]] = [[] for _ in shares]
+    for label in range(int(labels.max(initial=-1)) + 1 if classes is None else len(classes)):
+        rows = np.flatnonzero(labels == label)
+        sizes = [max(1, round(len(rows) * share)) for share in shares[1:]]
+        if len(rows) <= sum(sizes):
+            name = label if classes is None else classes[label]
+            raise ValueError(
+                f"class {name} has too few rows: {len(rows)}, where {len(shares)} parts of at "
+                f"least one row need {sum(sizes) + 1}"
+            )
+        order = np.empty(len(rows), np.int64)
+        _batches.permute(order, check_seed(seed), _SPLIT_STREAM - label)
+        ends = np.cumsum([0, len(rows) - sum(sizes), *sizes])
+        for part, begin, end in zip(parts, ends[:-1], ends[1:], strict=True):
+            part.append(rows[order[begin:end]])
+    return tuple(np.sort(np.concatenate([np.empty(0, np.int64), *part])) for part in parts)
 
 
 def check_split(n: int, parts: Sequence[Rows]) -> None:

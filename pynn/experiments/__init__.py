@@ -9,6 +9,7 @@ STUDIES = {
     "denoiser": "bias initialisation and optimisers on a convolutional denoiser",
     "momentum": "softmax regression: learning rates, momentum, the cost of gradients",
     "faces": "a hidden layer for faces, its width chosen on validation",
+    "transfer": "features trained elsewhere, frozen, under a new head",
     "ladder": "four networks from softmax regression to convolution",
     "initialisation": "initial weights of a perceptron, and its gradient checked",
     "search": "72 perceptrons: learning rate, batch size and layers",

@@ -33,7 +33,11 @@ class Setup:
         threads: of each run; None shares the processors among the jobs.
         progress: see `pynn.fit`.
         epochs: instead of the study's own number, where it has one.
-        faces: folder with one subfolder of images for each person; None: the study does without.
+        faces: folder with one subfolder of images for each person; None: some images of the data
+            set stand in for them.
+        weights: file with AlexNet's weights; None: features are pretrained first.
+        squeezenet: file with SqueezeNet's weights; None: the study does without.
+        pretrain: what features are pretrained on; None: half of the classes at hand.
         kept_seconds: what runs that were taken from an earlier call took then, in parallel.
     """
 
@@ -46,9 +50,17 @@ class Setup:
     progress: bool | str = "auto"
     epochs: int | None = None
     faces: Path | None = None
+    weights: Path | None = None
+    squeezenet: Path | None = None
+    pretrain: Dataset | None = None
     kept_seconds: list[float] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
+        if self.faces is not None and not self.faces.is_dir():
+            raise FileNotFoundError(f"the folder of faces {self.faces} does not exist")
+        for what, path in (("AlexNet", self.weights), ("SqueezeNet", self.squeezenet)):
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"the file of {what}'s weights {path} does not exist")
         channels, height, width = self.dataset.train_images.shape[1:]
         if channels != 1 or height != width or height not in (8, 28):
             raise ShapeError(

@@ -129,7 +129,7 @@ class Report:
         """How many of the compared values are within their tolerance, in words."""
         compared = [each for each in self.comparisons if each.compared]
         if not compared:
-            return "nothing is compared: the published numbers are for MNIST and full runs"
+            return "nothing is compared: the published numbers are for other data or full runs"
         within = sum(each.verdict == "within" for each in compared)
         return f"{within} of {len(compared)} published values within their tolerance"
 

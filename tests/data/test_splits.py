@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynn.data import check_split, split_first, split_last, split_random
+from pynn.data import check_split, split_by_class, split_first, split_last, split_random
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -61,3 +61,34 @@ def test_splits_of_the_studies():
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_split_by_class_deals_each_class():
+    labels = np.repeat(np.arange(40), 10)
+    parts = split_by_class(labels, (0.6, 0.2, 0.2), 3)
+    check_split(400, parts)
+    for part, each in zip(parts, (6, 2, 2), strict=True):
+        assert np.bincount(labels[part]).tolist() == [each] * 40
+    again = split_by_class(labels, (0.6, 0.2, 0.2), 3)
+    assert all((a == b).all() for a, b in zip(parts, again, strict=True))
+    other = split_by_class(labels, (0.6, 0.2, 0.2), 4)
+    assert (parts[0] != other[0]).any()
+
+
+@given(st.lists(st.integers(3, 30), min_size=1, max_size=5), SEEDS)
+def test_split_by_class_of_any_sizes(counts, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    parts = split_by_class(labels[::-1], (0.6, 0.2, 0.2), seed)
+    check_split(len(labels), parts)
+    for part in parts:
+        assert (np.bincount(labels[::-1][part], minlength=len(counts)) > 0).all()
+
+
+def test_split_by_class_names_a_class_with_too_few_rows():
+    labels = np.array([0] * 5 + [1] * 2)
+    with pytest.raises(ValueError, match=r"class s2 has too few rows: 2, where 3 parts .* need 3"):
+        split_by_class(labels, (0.6, 0.2, 0.2), 0, classes=("s1", "s2"))
+    with pytest.raises(ValueError, match="class s3 has too few rows: 0"):
+        split_by_class(labels, (0.8, 0.2), 0, classes=("s1", "s2", "s3"))
+    with pytest.raises(ValueError, match="shares must be above 0 and sum to 1"):
+        split_by_class(labels, (0.6, 0.2), 0)
