@@ -3,6 +3,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/update_settings.h"
+#include "runtime/floating_point.h"
 
 namespace pynn {
 namespace {
@@ -47,6 +48,7 @@ void sgd_update(py::handle p_object, py::handle g_object, py::handle velocity_ob
     T *p_data = mutable_data<T>(p), *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
     ReleaseGil nogil(size * kWorkPerUpdate);
+    const FlushSubnormals flush;
     parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().sgd.update(settings, end - begin, p_data + begin, g_data + begin,
                                 velocity_data ? velocity_data + begin : nullptr);
@@ -67,6 +69,7 @@ void adam_update(py::handle p_object, py::handle g_object, py::handle m_object, 
     T *p_data = mutable_data<T>(p), *m_data = mutable_data<T>(m), *v_data = mutable_data<T>(v);
     const std::int64_t size = g.size();
     ReleaseGil nogil(size * kWorkPerUpdate);
+    const FlushSubnormals flush;
     parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().adam.update(settings, end - begin, p_data + begin, g_data + begin,
                                  m_data + begin, v_data + begin);
@@ -88,6 +91,7 @@ void rmsprop_update(py::handle p_object, py::handle g_object, py::handle square_
       *velocity_data = optional_data<T>(velocity);
     const std::int64_t size = g.size();
     ReleaseGil nogil(size * kWorkPerUpdate);
+    const FlushSubnormals flush;
     parallel_pointwise(size, kWorkPerUpdate, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().rmsprop.update(settings, end - begin, p_data + begin, g_data + begin,
                                     square_data + begin,

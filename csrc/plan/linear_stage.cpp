@@ -11,6 +11,8 @@
 namespace pynn {
 namespace {
 
+constexpr std::int64_t kFewBlocks = 8;  // of samples
+
 template <typename T>
 class LinearStage final : public Stage<T> {
  public:
@@ -82,6 +84,8 @@ class LinearStage final : public Stage<T> {
     product.c_columns = y_blocks_.data() + blocks.begin;
     product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
     product.relu = node_.relu;
+    // Rows of w are read best from end to end; what is read again for each of them must stay near.
+    if (blocks.count() <= kFewBlocks) product.depth_block = inputs_;
     parallel_product(product);
   }
 
@@ -176,9 +180,6 @@ class LinearStage final : public Stage<T> {
     product.c = run.at(dx_data_);
     product.c_row = kBlockLanes;
     product.c_columns = x_blocks_.data() + blocks.begin;
-    // Few columns leave little to do for what is read of w, which lies in rows of its own for each
-    // k: few of them at a time stay within reach of the processor's prefetching.
-    if (blocks_ <= 2) product.depth_block = 32;
     product.accumulate = dx_mode_ == GradientMode::add;
     product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
     parallel_product(product);
@@ -219,8 +220,8 @@ class LinearStage final : public Stage<T> {
     update_weights(product, dw);
   }
 
-  // Tiles of the gradient, each of which updates its weights while it is in the cache. A panel of x
-  // stays in the cache for all rows.
+  // Tiles of the gradient, each of which updates its weights while it is in registers, or at least
+  // in the cache. A panel of x stays in the cache for all rows.
   void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
     const auto& kernels = isa_table<T>().outer_product;
     const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;
@@ -229,6 +230,7 @@ class LinearStage final : public Stage<T> {
     const std::int64_t wide =
         std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) * kernels.columns;
     const std::int64_t panels = (product.columns + wide - 1) / wide;
+    const std::optional<GradientStep<T>> step = dw.update().step();
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
     parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
@@ -243,6 +245,14 @@ class LinearStage final : public Stage<T> {
           dw.prefetch((row + r) * inputs_ + column * kBlockLanes, count);
         part.a += row * product.a_row;
         part.b_columns += column;
+        if (step) {
+          part.c = dw.update().p + row * inputs_;
+          part.c_columns += column;
+          part.step = &*step;
+          part.depth_block = samples_;
+          kernels.run(part);
+          continue;
+        }
         part.c_row = part.columns * kBlockLanes;
         part.c = scratch<T>(part.rows * part.c_row);
         kernels.run(part);

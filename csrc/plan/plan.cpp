@@ -4,6 +4,7 @@
 #include <new>
 
 #include "plan/convert.h"
+#include "runtime/floating_point.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -483,6 +484,7 @@ bool Plan<T>::has_backward(const Segment& segment) const {
 
 template <typename T>
 int Plan<T>::forward(const Run<T>& run, int node) const {
+  const FlushSubnormals flush;
   const std::size_t nodes = graph_.nodes.size();
   for (auto index = static_cast<std::size_t>(node); index < nodes;) {
     if (foreign(index)) return static_cast<int>(index);
@@ -495,6 +497,7 @@ int Plan<T>::forward(const Run<T>& run, int node) const {
 
 template <typename T>
 int Plan<T>::backward(const Run<T>& run, int node) const {
+  const FlushSubnormals flush;
   while (node >= 0) {
     const auto index = static_cast<std::size_t>(node);
     if (foreign(index) && has_backward_[index]) return node;
@@ -527,6 +530,7 @@ bool Plan<T>::turns_at_once() const {
 
 template <typename T>
 void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const {
+  const FlushSubnormals flush;
   const Value& output = value(graph_.output);
   const Layout& layout = output.layout;
   const T* const y = run.at(output.data);
@@ -560,6 +564,7 @@ void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& lo
 
 template <typename T>
 void Plan<T>::backward_from_loss(const Run<T>& run) const {
+  const FlushSubnormals flush;
   const Segment& last = segments_.back();
   if (!turns_at_once()) {
     backward(run, static_cast<int>(last.end) - 1);

@@ -111,6 +111,7 @@ class ParameterGradient {
   bool updates() const { return update_.settings != nullptr; }
   bool add() const { return add_; }
   T* memory() const { return memory_; }
+  const Update<T>& update() const { return update_; }
   // These elements are soon to be updated.
   void prefetch(std::int64_t first, std::int64_t count) const {
     if (updates()) update_.prefetch(first, count);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <variant>
 
 #include "kernels/adam.h"
@@ -27,6 +28,13 @@ struct Update {
     for (T* const array : {p, state[0], state[1]})
       for (std::int64_t i = 0; array && i < count; i += kLine)
         __builtin_prefetch(array + first + i, 1);
+  }
+
+  // Plain gradient descent, which needs no state; else nothing.
+  std::optional<GradientStep<T>> step() const {
+    const auto* sgd = std::get_if<SgdSettings<T>>(settings);
+    if (!sgd || state[0]) return std::nullopt;
+    return GradientStep<T>{sgd->lr, sgd->weight_decay};
   }
 
   // g (count,) is the gradient of the elements first ... first + count.

@@ -26,6 +26,8 @@
 #include <immintrin.h>
 #endif
 
+#include "runtime/floating_point.h"
+
 namespace pynn {
 namespace {
 
@@ -92,6 +94,7 @@ class Pool {
     units_ = units;
     function_ = function;
     context_ = context;
+    mode_ = floating_point_mode();
     pending_.store(parts - 1, std::memory_order_relaxed);
     const std::uint64_t number = job_.load(std::memory_order_relaxed) / kPartsRange + 1;
     // Either a worker that is about to sleep sees the job, or it is seen here to sleep.
@@ -137,6 +140,7 @@ class Pool {
 
   void serve(int part) {
     inside_parallel_for = true;
+    FloatingPointMode mode = floating_point_mode();
     std::uint64_t seen = 0;
     for (;;) {
       const auto called = [this, &seen] { return job_.load(std::memory_order_acquire) != seen; };
@@ -150,6 +154,7 @@ class Pool {
       if (seen == kStop) return;
       const int parts = static_cast<int>(seen % kPartsRange);
       if (part >= parts) continue;
+      if (mode != mode_) set_floating_point_mode(mode = mode_);
       work(part, parts);
       if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
           waiting_.load(std::memory_order_seq_cst)) {
@@ -173,7 +178,8 @@ class Pool {
   std::int64_t units_ = 0;
   RangeFunction function_ = nullptr;
   void* context_ = nullptr;
-  std::exception_ptr error_;  // guarded by mutex_
+  FloatingPointMode mode_ = 0;  // the caller's, so that all parts round alike
+  std::exception_ptr error_;    // guarded by mutex_
 };
 
 int default_threads() {

@@ -50,6 +50,7 @@ struct Tile {
   const T* mask;
   bool accumulate;
   T floor;
+  const GradientStep<T>* step;
 };
 
 template <typename T, int R, int V>
@@ -73,15 +74,18 @@ void tile(const Tile<T>& t) {
   for (int v = 0; v < V; ++v) b[v] = t.b + t.b_vectors[v];
   const std::int32_t *a_offsets = t.a_offsets, *b_offsets = t.b_offsets;
   const std::int64_t a_row = t.a_row;
+  // One prefetch for each k: of lines of the same rows that come soon, or where rows lie side by
+  // side, of those that the next tile needs of each k.
   constexpr std::int64_t line = 64 / sizeof(T);
   for (std::int64_t left = t.depth; left > 0; left -= line) {
     const std::int64_t count = left < line ? left : line;
-    if (a_row != 1)
-      for (int r = 0; r < R; ++r) __builtin_prefetch(t.a + r * a_row + a_offsets[0] + 3 * line);
+    const T* ahead = t.a + a_offsets[0] + (a_row == 1 ? line : 2 * line);
+    const std::int64_t step = a_row != 1 ? a_row : count > 1 ? a_offsets[1] - a_offsets[0] : 0;
     const std::int32_t* const end = a_offsets + count;
-    for (; a_offsets != end; ++a_offsets, ++b_offsets) {
+    for (; a_offsets != end; ++a_offsets, ++b_offsets, ahead += step) {
       const std::int64_t b_offset = *b_offsets;
       const T* a = t.a + *a_offsets;
+      __builtin_prefetch(ahead);
       Vector<T> row[V];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) row[v] = load(b[v] + b_offset);
@@ -92,6 +96,18 @@ void tile(const Tile<T>& t) {
         for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
       }
     }
+  }
+  if (t.step) {
+    const Vector<T> rate = broadcast(t.step->rate), decay = broadcast(t.step->decay);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        T* const c = t.c + r * t.c_row + t.c_vectors[v];
+        const Vector<T> before = load(c);
+        store<T>(c, before - rate * (sum[r][v] + decay * before));
+      }
+    return;
   }
   const Vector<T> floor = broadcast(t.floor), zero = {};
 #pragma GCC unroll 12
@@ -172,6 +188,7 @@ void run(const OuterProduct<T>& p) {
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;
     t.accumulate = p.accumulate || !first;
+    t.step = p.step;
     t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
     for (std::int64_t i = 0; i < row_tiles; ++i) {
       const std::int64_t row = p.rows * i / row_tiles, rows = p.rows * (i + 1) / row_tiles - row;
@@ -210,7 +227,8 @@ void run(const OuterProduct<T>& p) {
         for (std::int64_t r = 0; r < rows; ++r)
           for (std::int64_t lane = 0; lane < lanes; ++lane) {
             const bool there = lane < partial;
-            edge[0][r * lanes + lane] = there && t.accumulate ? c[r * p.c_row + lane] : T(0);
+            edge[0][r * lanes + lane] =
+                there && (t.accumulate || t.step) ? c[r * p.c_row + lane] : T(0);
             edge[1][r * lanes + lane] = there && mask ? mask[r * p.c_row + lane] : T(0);
           }
         t.b_vectors = &b_vector;

@@ -8,6 +8,11 @@ namespace pynn {
 // Lanes of a column: a sample each, whatever the width of a register.
 constexpr std::int64_t kBlockLanes = 16;
 
+template <typename T>
+struct GradientStep {
+  T rate, decay;
+};
+
 // C (rows, columns) = start + A (rows, depth) B (depth, columns), where an element of B and C is 16
 // neighbouring lanes:
 //   A(i, k) = a[i * a_row + a_offsets[k]]
@@ -32,6 +37,9 @@ struct OuterProduct {
   const T* mask = nullptr;                // addressed as C: C = 0 where it is <= 0
   std::int64_t depth_block = 256;         // of k that are done for all of C before the next
   std::int64_t last_lanes = kBlockLanes;  // of the last column, that C has; B has all 16
+  // Instead of all that, C -= rate * (A B + decay * C): a step of plain gradient descent. All of
+  // the depth must be one block.
+  const GradientStep<T>* step = nullptr;
 };
 
 template <typename T>

@@ -27,7 +27,7 @@ from pynn.train.sweep import Result, SweepRun
 HEAD, DROPOUT = (2048, 12), 0.5
 LEARNING_RATE, MOMENTUM = 0.01, 0.99  # with the full batch
 # Not published with the study, so ours.
-ITERATIONS, EVERY = 200, 5
+ITERATIONS, EVERY = 400, 5
 LARGE_SCRATCH = 30  # iterations from scratch on 224 x 224 pixels, each of which takes long
 SMALL, LARGE = 32, 224  # pixels along a side
 PRETRAINING_IMAGES, PRETRAINING_EPOCHS = 10_000, 8
@@ -141,6 +141,8 @@ def transfer(setting: Setting, run: SweepRun) -> dict[str, Any]:
         model = nn.Sequential(trunk, head(features, len(found.classes)))
     else:  # the images never change: features are computed once
         x = {name: extract_features(trunk, found.images[name], prepare=prepare) for name in PARTS}
+        mean, deviation = x["train"].mean(axis=0), x["train"].std()
+        x = {name: (x[name] - mean) / deviation for name in PARTS}
         features = x["train"].shape[1]
         model = head(features, len(found.classes))
     loss = nn.CrossEntropyLoss()
@@ -186,6 +188,7 @@ def run(setup: Setup) -> Report:
         "transfer", "Transfer: frozen features under a new head",
         head=f"dropout {DROPOUT}, {HEAD[0]}, ReLU, dropout {DROPOUT}, {HEAD[1]}, ReLU, classes",
         optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, full batch",
+        features="less their means over the training images, divided by their standard deviation",
         random_weights="He uniform", iterations=iterations,
     )  # fmt: skip
     if setup.weights is not None:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "check.h"
+#include "runtime/floating_point.h"
 #include "runtime/scratch.h"
 #include "runtime/thread_pool.h"
 
@@ -72,6 +73,27 @@ TEST(every_thread_takes_part) {
       ids.insert(std::this_thread::get_id());
     });
     CHECK(static_cast<int>(ids.size()) == threads, ids.size(), threads);
+  }
+}
+
+// Otherwise bits would depend on which thread does what.
+TEST(threads_treat_subnormal_numbers_as_their_caller_does) {
+  const auto zeros = [] {
+    std::atomic<int> count{0};
+    volatile float smallest = 1.2e-38F;
+    parallel_for(8, kPlenty, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t unit = begin; unit < end; ++unit) count += smallest * 0.1F == 0 ? 1 : 0;
+    });
+    return count.load();
+  };
+  for (int threads : kThreadCounts) {
+    set_num_threads(threads);
+    CHECK(zeros() == 0, threads);
+    {
+      const pynn::FlushSubnormals flush;
+      CHECK(zeros() == (pynn::kFlushing ? 8 : 0), threads);
+    }
+    CHECK(zeros() == 0, threads);
   }
 }
 

@@ -21,7 +21,7 @@ std::vector<std::int32_t> steps(std::int64_t count, std::int64_t step) {
 
 struct OuterCase {
   std::int64_t rows, columns, depth, depth_block, last_lanes;
-  bool bias, accumulate, relu, mask;
+  bool bias, accumulate, relu, mask, step = false;
 };
 
 // A is stored (depth, rows) or (rows, depth), B (depth, columns, 16), C (rows, columns, 16) less
@@ -55,6 +55,8 @@ void check_outer(const OuterCase& c, bool a_by_columns) {
         p.relu = c.relu;
         p.depth_block = c.depth_block;
         p.last_lanes = c.last_lanes;
+        const GradientStep<T> step{T(0.5), T(0.25)};
+        if (c.step) p.step = &step;
         const std::vector<T> before(p.c, p.c + c.rows * width);
         arrays.ranges(c.rows, [&](std::int64_t begin, std::int64_t end) {
           OuterProduct<T> part = p;
@@ -79,6 +81,10 @@ void check_outer(const OuterCase& c, bool a_by_columns) {
             }
             if (c.relu) expected = std::max(expected, 0.0);
             if (c.mask && p.mask[i * width + j] <= 0) expected = 0;
+            if (c.step) {
+              const double start = before[static_cast<std::size_t>(i * width + j)];
+              expected = start - 0.5 * (expected + 0.25 * start);
+            }
             const double error = std::fabs(static_cast<double>(p.c[i * width + j]) - expected);
             CHECK(error <= static_cast<double>(c.depth + 2) * kEps<T> * magnitude, "outer_product",
                   c.rows, c.columns, c.depth, "at", i, j, p.c[i * width + j], expected);
@@ -102,6 +108,17 @@ TEST(outer_product) {
                           turn % 7 == 0, turn % 6 == 0},
                          turn % 2 == 0);
         }
+  });
+}
+
+TEST(outer_product_steps_down_the_gradient) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t rows : {1, 5, 6, 12, 20})
+      for (std::int64_t columns : {1, 4, 5})
+        for (std::int64_t last_lanes : {3, 16})
+          check_outer<T>({rows, columns, 16, 256, last_lanes, false, false, false, false, true},
+                         rows % 2 == 0);
   });
 }
 

@@ -161,6 +161,17 @@ def test_same_bits_on_any_number_of_threads(name):
         pynn.set_num_threads(before)
 
 
+def test_subnormal_numbers_count_as_zero_within_a_step_alone():
+    small = np.float32(2e-38)
+    layer = nn.Linear(16, 16, bias_init="zeros", weight_init="zeros")
+    layer.weight.data = np.full((16, 16), small)
+    step = pynn.compile(layer, nn.MSELoss(), optim.SGD(layer.parameters(), lr=0.75, weight_decay=1))
+    zeros = np.zeros((16, 16), np.float32)
+    assert step(zeros, zeros) == 0
+    assert (layer.weight.data == 0).all()  # a quarter of it: less than the smallest normal number
+    assert small * np.float32(0.25) > 0
+
+
 SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
