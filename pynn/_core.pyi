@@ -233,7 +233,7 @@ def fma_loop(
 
 # Libraries of operators (pynn/abi.h)
 abi_version: int
-host: object  # a capsule called "pynn.host": what operators of others are offered
+host: object  # a capsule called "pynn._core.host": what operators of others are offered
 
 def read_library(capsule: object, name: str) -> list[LibraryOperator]: ...
 
@@ -282,13 +282,20 @@ class LibraryOperator:
         attributes: dict[str, Any],
         seed: int = 0,
         random: tuple[int, int, int] = (0, 0, 0),
-    ) -> tuple[_Array, _Array]: ...  # y, and what backward needs beside the arrays
+    ) -> tuple[_Array, _Array | None]: ...  # y, and what backward needs beside the arrays
+    def __call__(
+        self,
+        arrays: _Arrays,
+        attributes: dict[str, Any],
+        seed: int = 0,
+        random: tuple[int, int, int] = (0, 0, 0),
+    ) -> _Array: ...  # y
     def backward(
         self,
         dy: _Array,
         arrays: _Arrays,
         y: _Array | None,
-        saved: _Array,
+        saved: _Array | None,
         needs: Sequence[bool],
         attributes: dict[str, Any],
         seed: int = 0,

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -27,90 +28,121 @@ std::int64_t to_integer(py::handle object) {
   return index.cast<std::int64_t>();
 }
 
-// The value of an attribute as plain Python: bool, int, float, str or a tuple of ints.
-py::object plain(const LibraryOperator& op, const pynn_attribute& attribute, py::handle value) {
+// The value of an attribute, and the memory that it points into.
+struct AttributeValue {
+  pynn_value number{};
+  std::string text;
+  Shape integers;
+};
+
+// TypeError where it is not of the attribute's type.
+AttributeValue read_value(const LibraryOperator& op, const pynn_attribute& attribute,
+                          py::handle value) {
   const auto refuse = [&](const char* kind) {
     throw py::type_error(
         message(op.name(), ": ", attribute.name, " must be ", kind, ", got ", python_text(value)));
   };
+  AttributeValue result;
   switch (attribute.type) {
     case PYNN_BOOL: {
       const bool numpy_bool =
+          !PyBool_Check(value.ptr()) &&
           py::str(py::type::handle_of(value).attr("__name__")).cast<std::string>() == "bool";
       if (!PyBool_Check(value.ptr()) && !numpy_bool) refuse("a bool");
-      return py::bool_(py::reinterpret_borrow<py::object>(value));
+      result.number.integer = PyObject_IsTrue(value.ptr());
+      break;
     }
     case PYNN_INTEGER:
       if (!is_integer(value)) refuse("an int");
-      return py::int_(to_integer(value));
+      result.number.integer = to_integer(value);
+      break;
     case PYNN_REAL: {
-      const bool number = !PyBool_Check(value.ptr()) && !PyUnicode_Check(value.ptr()) &&
-                          !PyBytes_Check(value.ptr()) && PyNumber_Check(value.ptr());
-      const double real = number ? PyFloat_AsDouble(value.ptr()) : 0;
-      if (!number || (real == -1 && PyErr_Occurred())) {
+      const bool number = PyFloat_Check(value.ptr()) ||
+                          (!PyBool_Check(value.ptr()) && !PyUnicode_Check(value.ptr()) &&
+                           !PyBytes_Check(value.ptr()) && PyNumber_Check(value.ptr()));
+      result.number.real = number ? PyFloat_AsDouble(value.ptr()) : 0;
+      if (!number || (result.number.real == -1 && PyErr_Occurred())) {
         PyErr_Clear();
         refuse("a float");
       }
-      return py::float_(real);
+      break;
     }
     case PYNN_TEXT:
       if (!PyUnicode_Check(value.ptr())) refuse("a str");
-      return py::reinterpret_borrow<py::object>(value);
+      result.text = value.cast<std::string>();
+      break;
     default: {
       if (PyUnicode_Check(value.ptr()) || !PySequence_Check(value.ptr())) refuse("a list of ints");
       const auto sequence = py::reinterpret_borrow<py::sequence>(value);
-      py::tuple integers(sequence.size());
       for (std::size_t i = 0; i < sequence.size(); ++i) {
         const py::object item = sequence[i];
         if (!is_integer(item)) refuse("a list of ints");
-        integers[i] = py::int_(to_integer(item));
+        result.integers.push_back(to_integer(item));
       }
-      return std::move(integers);
     }
   }
+  return result;
 }
 
-py::object default_of(const pynn_attribute& attribute) {
-  const pynn_value& value = attribute.default_value;
-  switch (attribute.type) {
+py::object to_python(std::int32_t type, const AttributeValue& value) {
+  switch (type) {
     case PYNN_BOOL:
-      return py::bool_(value.integer != 0);
+      return py::bool_(value.number.integer != 0);
     case PYNN_INTEGER:
-      return py::int_(value.integer);
+      return py::int_(value.number.integer);
     case PYNN_REAL:
-      return py::float_(value.real);
+      return py::float_(value.number.real);
     case PYNN_TEXT:
       return py::str(value.text);
     default:
-      return to_tuple(Shape(value.integers, value.integers + value.count));
+      return to_tuple(value.integers);
   }
 }
 
-// All attributes of a call, with their defaults; TypeError where one is unknown, missing or of
-// another type.
-py::dict complete(const LibraryOperator& op, const py::dict& given) {
-  py::dict result;
+AttributeValue default_of(const pynn_attribute& attribute) {
+  AttributeValue result;
+  result.number = attribute.default_value;
+  if (attribute.type == PYNN_TEXT) result.text = attribute.default_value.text;
+  if (attribute.type == PYNN_INTEGERS)
+    result.integers.assign(attribute.default_value.integers,
+                           attribute.default_value.integers + attribute.default_value.count);
+  return result;
+}
+
+// Calls take(attribute, value) for all attributes of a call, with their defaults; TypeError where
+// one is unknown, missing or of another type.
+template <typename Take>
+void for_each_attribute(const LibraryOperator& op, const py::dict& given, const Take& take) {
   std::size_t used = 0;
   for (const pynn_attribute& attribute : op.attributes()) {
-    const py::str name(attribute.name);
-    if (given.contains(name)) {
+    PyObject* const value = PyDict_GetItemString(given.ptr(), attribute.name);  // borrowed
+    if (value) {
       ++used;
-      result[name] = plain(op, attribute, given[name]);
+      take(attribute, read_value(op, attribute, value));
     } else if (!attribute.required) {
-      result[name] = default_of(attribute);
+      take(attribute, default_of(attribute));
     } else {
       throw py::type_error(message(op.name(), ": ", attribute.name, " is missing"));
     }
   }
-  if (used < given.size())
-    for (const auto& [name, value] : given)
-      if (!result.contains(name)) {
-        std::string known;
-        for (const pynn_attribute& attribute : op.attributes())
-          known += (known.empty() ? "" : ", ") + std::string(attribute.name);
-        throw py::type_error(message(op.name(), " has no attribute ", python_text(name),
-                                     "; it has ", known.empty() ? "none" : known));
-      }
+  if (used == given.size()) return;
+  std::string known;
+  for (const pynn_attribute& attribute : op.attributes())
+    known += (known.empty() ? "" : ", ") + std::string(attribute.name);
+  for (const auto& [name, value] : given) {
+    const auto text = py::str(name).cast<std::string>();
+    if (std::none_of(op.attributes().begin(), op.attributes().end(),
+                     [&](const pynn_attribute& attribute) { return text == attribute.name; }))
+      throw py::type_error(message(op.name(), " has no attribute ", python_text(name), "; it has ",
+                                   known.empty() ? "none" : known));
+  }
+}
+
+py::dict complete(const LibraryOperator& op, const py::dict& given) {
+  py::dict result;
+  for_each_attribute(op, given, [&](const pynn_attribute& attribute, const AttributeValue& value) {
+    result[attribute.name] = to_python(attribute.type, value);
+  });
   return result;
 }
 
@@ -139,19 +171,26 @@ std::vector<std::optional<py::array>> dense_inputs(const LibraryOperator& op,
   return arrays;
 }
 
-// Working memory, aligned to 64 bytes, and the array that owns it.
+void* aligned(void* data) {
+  const auto address = reinterpret_cast<std::uintptr_t>(data);
+  return static_cast<char*>(data) + (64 - address % 64) % 64;
+}
+
+// Working memory, aligned to 64 bytes, and the array that owns it; None where there is none.
 class Bytes {
  public:
-  explicit Bytes(std::int64_t bytes) : owner_(bytes > 0 ? bytes + 63 : 0) {
-    const auto address = reinterpret_cast<std::uintptr_t>(owner_.data());
-    data_ = bytes > 0 ? owner_.mutable_data() + (64 - address % 64) % 64 : nullptr;
+  explicit Bytes(std::int64_t bytes) {
+    if (bytes == 0) return;
+    py::array_t<std::uint8_t> array(bytes + 63);
+    data_ = aligned(array.mutable_data());
+    owner_ = std::move(array);
   }
   void* data() const { return data_; }
-  py::array owner() const { return owner_; }
+  const py::object& owner() const { return owner_; }
 
  private:
-  py::array_t<std::uint8_t> owner_;
-  std::uint8_t* data_;
+  py::object owner_ = py::none();
+  void* data_ = nullptr;
 };
 
 void* bytes_in(const py::object& object) {
@@ -213,9 +252,15 @@ class PyOperator {
     return py::make_tuple(y, saved.owner());
   }
 
+  // y alone.
+  py::object call(const py::sequence& objects, const py::dict& given, std::uint64_t seed,
+                  const Random& random) const {
+    return forward(objects, given, seed, random)[0];
+  }
+
   // Gradients, None where not wanted. `saved` is what forward gave.
   py::tuple backward(const py::object& dy_object, const py::sequence& objects, const py::object& y,
-                     const py::array& saved, const std::vector<bool>& needs, const py::dict& given,
+                     const py::object& saved, const std::vector<bool>& needs, const py::dict& given,
                      std::uint64_t seed, const Random& random) const {
     const auto inputs = dense_inputs(*op_, objects);
     const py::array dy = dense_as("dy", dy_object, *inputs[0]);
@@ -237,9 +282,7 @@ class PyOperator {
     }
     arrays.dy = dy.data();
     if (y_array) arrays.y = const_cast<void*>(y_array->data());
-    const auto address = reinterpret_cast<std::uintptr_t>(saved.data());
-    if (memory.saved > 0)
-      arrays.saved = static_cast<char*>(const_cast<void*>(saved.data())) + (64 - address % 64) % 64;
+    if (memory.saved > 0) arrays.saved = aligned(bytes_in(saved));
     arrays.workspace = workspace.data();
     {
       const py::gil_scoped_release nogil;
@@ -314,10 +357,11 @@ py::list describe_attributes(const PyOperator& self) {
   static constexpr const char* kTypes[] = {"", "bool", "int", "float", "str", "tuple[int, ...]"};
   py::list list;
   for (const pynn_attribute& attribute : self.op().attributes())
-    list.append(
-        py::make_tuple(attribute.name, attribute.doc ? attribute.doc : "", kTypes[attribute.type],
-                       attribute.required != 0,
-                       attribute.required ? py::object(py::none()) : default_of(attribute)));
+    list.append(py::make_tuple(attribute.name, attribute.doc ? attribute.doc : "",
+                               kTypes[attribute.type], attribute.required != 0,
+                               attribute.required
+                                   ? py::object(py::none())
+                                   : to_python(attribute.type, default_of(attribute))));
   return list;
 }
 
@@ -346,31 +390,15 @@ py::list read(const py::capsule& capsule, const std::string& name) {
 }  // namespace
 
 AttributeValues attribute_values(const LibraryOperator& op, const py::dict& given) {
-  const py::dict values = complete(op, given);
   AttributeValues result;
-  for (const pynn_attribute& attribute : op.attributes()) {
-    const py::object value = values[attribute.name];
-    pynn_value number{};
-    switch (attribute.type) {
-      case PYNN_BOOL:
-        number.integer = value.cast<bool>() ? 1 : 0;
-        result.add(number);
-        break;
-      case PYNN_INTEGER:
-        number.integer = value.cast<std::int64_t>();
-        result.add(number);
-        break;
-      case PYNN_REAL:
-        number.real = value.cast<double>();
-        result.add(number);
-        break;
-      case PYNN_TEXT:
-        result.add_text(value.cast<std::string>());
-        break;
-      default:
-        result.add_integers(value.cast<Shape>());
-    }
-  }
+  for_each_attribute(op, given, [&](const pynn_attribute& attribute, AttributeValue value) {
+    if (attribute.type == PYNN_TEXT)
+      result.add_text(std::move(value.text));
+    else if (attribute.type == PYNN_INTEGERS)
+      result.add_integers(std::move(value.integers));
+    else
+      result.add(value.number);
+  });
   return result;
 }
 
@@ -406,6 +434,8 @@ void bind_library(py::module_& m) {
       .def("flops", &PyOperator::flops, "shapes"_a, "attributes"_a)
       .def("memory", &PyOperator::memory, "shapes"_a, "is_double"_a, "attributes"_a)
       .def("forward", &PyOperator::forward, "arrays"_a, "attributes"_a, "seed"_a = 0,
+           "random"_a = Random{})
+      .def("__call__", &PyOperator::call, "arrays"_a, "attributes"_a, "seed"_a = 0,
            "random"_a = Random{})
       .def("backward", &PyOperator::backward, "dy"_a, "arrays"_a, "y"_a, "saved"_a, "needs"_a,
            "attributes"_a, "seed"_a = 0, "random"_a = Random{})

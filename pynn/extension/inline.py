@@ -78,8 +78,21 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
                     *said[:_SHOWN_LINES], *more,
                 ])
             )  # fmt: skip
-        os.replace(built, library)
+        _place(built, library)
     return library
+
+
+def _place(built: Path, library: Path) -> None:
+    """Where several compiled the same at once the first stays: it may have been loaded already."""
+    try:
+        if os.name == "nt":
+            os.rename(built, library)
+        else:
+            os.link(built, library)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(built, library)
 
 
 def _compiler() -> list[str]:

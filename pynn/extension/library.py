@@ -50,7 +50,7 @@ def load_library(library: str | os.PathLike[str] | object) -> list[str]:
 
 def load_path(path: Path, *, replace: bool = False) -> list[str]:
     """The same for a path; `replace`: operators of libraries give way to new ones of their name."""
-    if not path.suffix:
+    if not path.suffix and not path.exists():
         path = path.with_suffix(SUFFIX)
     if not path.exists():
         raise FileNotFoundError(f"there is no library {path}")

@@ -320,7 +320,7 @@ class Module:
         except PynnError:  # forward fits this batch alone
             return False
         mixing = any(
-            (node.operator.mixes_samples and node.attributes.get("training"))
+            (node.operator.mixes_samples and node.attributes.get("training", True))
             or node.attributes.get("axis") in (0, -len(chunk.shapes[node.output]))
             for node in chunk.nodes
         )

@@ -84,12 +84,8 @@ def _split(
     if not table.random:
         return attributes, 0, (0, 0, 0)
     own = {name: value for name, value in attributes.items() if name not in _RANDOM}
-    seed = attributes["seed"]
-    return (
-        own,
-        get_seed() if seed is None else seed,
-        (attributes["step"], attributes["node"], attributes["first_sample"]),
-    )
+    random = attributes["step"], attributes["node"], attributes["first_sample"]
+    return own, _seed(attributes["seed"]), random
 
 
 def _forward(table: _core.LibraryOperator) -> Callable[..., tuple[Array, ...]]:
@@ -123,59 +119,72 @@ def _backward(table: _core.LibraryOperator) -> Callable[..., tuple[Array | None,
 
 
 def _function(table: _core.LibraryOperator) -> Callable[..., Any]:
-    run = _forward(table)
-
-    def operate(operands: tuple[Any, ...], attributes: dict[str, Any], random: Any) -> Any:
-        if any(isinstance(operand, Variable) for operand in operands):
-            return record(table.name, operands, table.complete(attributes))
-        return run(None, *operands, **attributes, **random)[0]
-
-    return _with_signature(table, table.name, [], operate, _doc(table))
+    """`pynn.ops.<name>`."""
+    names = [name for name, *_ in table.inputs]
+    symbolic = " or ".join(f"isinstance({name}, _Variable)" for name in names)
+    operands, attributes = f"({', '.join(names)},)", _attributes(table)
+    random = ", _seed(seed), (step, node, first_sample)" if table.random else ""
+    body = [
+        f"if {symbolic}:",
+        f"    return _record({table.name!r}, {operands}, _table.complete({attributes}))",
+        f"return _table({operands}, {attributes}{random})",
+    ]
+    return _compiled(table, table.name, names, body, _doc(table))
 
 
 def _backward_function(table: _core.LibraryOperator) -> Callable[..., Any]:
+    """`pynn.ops.<name>_backward`."""
     run, run_backward = _forward(table), _backward(table)
 
-    def operate(operands: tuple[Any, ...], attributes: dict[str, Any], random: Any) -> Any:
-        dy, *inputs = operands
-        given = attributes | random
+    def gradients(dy: Any, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
         needs = [array is not None for array in inputs]
-        outputs = run(None, *inputs, **given)
-        gradients = run_backward(None, dy, inputs, outputs, needs, **given)
-        return gradients[0] if len(gradients) == 1 else gradients
+        outputs = run(None, *inputs, **attributes)
+        result = run_backward(None, dy, inputs, outputs, needs, **attributes)
+        return result[0] if len(result) == 1 else result
 
-    names = ", ".join(name for name, *_ in table.inputs)
-    doc = f"Gradient of `{table.name}` with respect to {names}, given dy, that of its result."
-    return _with_signature(table, f"{table.name}_backward", ["dy"], operate, doc)
+    names = [name for name, *_ in table.inputs]
+    given = _attributes(table, random=True)
+    body = [f"return _gradients(dy, ({', '.join(names)},), {given})"]
+    doc = (
+        f"Gradient of `{table.name}` with respect to {', '.join(names)}, given dy, that of its "
+        "result."
+    )
+    name = f"{table.name}_backward"
+    return _compiled(table, name, ["dy", *names], body, doc, _gradients=gradients)
 
 
-def _with_signature(
+def _attributes(table: _core.LibraryOperator, *, random: bool = False) -> str:
+    """The attributes as a dictionary in source code."""
+    names = [name for name, *_ in table.attributes]
+    names += list(_RANDOM) if random and table.random else []
+    return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
+
+
+def _seed(seed: int | None) -> int:
+    return get_seed() if seed is None else seed
+
+
+def _compiled(
     table: _core.LibraryOperator,
     name: str,
-    first: Sequence[str],
-    operate: Callable[[tuple[Any, ...], dict[str, Any], Any], Any],
+    operands: Sequence[str],
+    body: Sequence[str],
     doc: str,
+    **space: Any,
 ) -> Callable[..., Any]:
-    """A function whose arguments are those of the operator, so that Python checks calls."""
-    operands = [*first, *(argument for argument, *_ in table.inputs)]
+    """A function whose arguments are those of the operator, so that Python itself checks calls."""
     optional = {argument for argument, _, may_be_absent, *_ in table.inputs if may_be_absent}
-    attributes = [argument for argument, *_ in table.attributes]
-    random = list(_RANDOM) if table.random else []
-    space: dict[str, Any] = {"_operate": operate}
     parts = [argument + ("=None" if argument in optional else "") for argument in operands]
-    if attributes or random:
+    if table.attributes or table.random:
         parts.append("*")
+    space |= {"_table": table, "_record": record, "_Variable": Variable, "_seed": _seed}
     for argument, _, _, required, default in table.attributes:
         space[f"_default_{argument}"] = default
         parts.append(argument if required else f"{argument}=_default_{argument}")
-    parts += [f"{argument}={_RANDOM[argument]}" for argument in random]
-    pairs = ", ".join(f"{argument!r}: {argument}" for argument in attributes)
-    drawn = ", ".join(f"{argument!r}: {argument}" for argument in random)
-    exec(
-        f"def {name}({', '.join(parts)}):\n"
-        f"    return _operate(({', '.join(operands)},), {{{pairs}}}, {{{drawn}}})",
-        space,
-    )
+    if table.random:
+        parts += [f"{argument}={default}" for argument, default in _RANDOM.items()]
+    lines = [f"def {name}({', '.join(parts)}):", *(f"    {line}" for line in body)]
+    exec("\n".join(lines), space)
     function: Callable[..., Any] = space[name]
     function.__doc__, function.__module__ = doc, "pynn.ops"
     kinds = {argument: kind for argument, _, kind, *_ in table.attributes}

@@ -4,7 +4,7 @@ back end."""
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +14,7 @@ from pynn.graph import OPERATORS, Array, Operator, Shape, Variable, record
 from pynn.graph import register as register_operator
 
 REGISTERED: dict[str, Callable[..., Any]] = {}
+SAMPLES: dict[str, Mapping[str, tuple[Any, dict[str, Any]]]] = {}  # of Python operators
 
 
 def register(
@@ -22,6 +23,7 @@ def register(
     backward: Callable[..., Any],
     *,
     shape: Callable[..., Shape] | None = None,
+    samples: Mapping[str, tuple[Any, dict[str, Any]]] | None = None,
 ) -> Callable[..., Any]:
     """Add an operator of your own; afterwards it is `pynn.ops.<name>`, for arrays and in forward.
 
@@ -32,6 +34,7 @@ def register(
             or the one array.
         shape: `shape(*shapes, **attributes)` gives the shape of y; None means that of the first
             array.
+        samples: by name, (shapes of the arrays, attributes), for `pynn.testing.opcheck`.
 
     Returns:
         The function that `pynn.ops.<name>` is.
@@ -74,6 +77,7 @@ def register(
         )
     )
     REGISTERED[name] = operate
+    SAMPLES[name] = samples or {}
     return operate
 
 
@@ -84,3 +88,4 @@ def unregister(name: str) -> None:
         raise ValueError(f"no registered operator is called {name!r}")
     del REGISTERED[name], OPERATORS[name]
     REGISTERED.pop(f"{name}_backward", None)
+    SAMPLES.pop(name, None)

@@ -22,6 +22,7 @@ from pynn.extension.library import path_of
 from pynn.graph import OPERATORS, Array
 from pynn.nn.module import Module
 from pynn.nn.parameter import Parameter
+from pynn.ops.python import SAMPLES
 from pynn.testing.declared import declared_entry, make_case
 from pynn.testing.op_table import entry_of
 from pynn.testing.samples import Case, Entry, Refusal, normal, tolerance
@@ -109,7 +110,9 @@ def _entry(name: str, samples: Mapping[str, tuple[Any, dict[str, Any]]] | None) 
     built_in = entry_of(name)
     if samples is None and built_in is not None:
         return built_in
-    return Entry(tuple(_python_case(name, n, *s) for n, s in (samples or {}).items()), ())
+    if samples is None:
+        samples = SAMPLES.get(name, {})
+    return Entry(tuple(_python_case(name, n, *sample) for n, sample in samples.items()), ())
 
 
 def _python_case(operator: str, name: str, shapes: Any, attributes: dict[str, Any]) -> Case:

@@ -233,7 +233,8 @@ typedef struct pynn_pool2d {
   int32_t dtype;
 } pynn_pool2d;
 
-#define PYNN_HOST_CAPSULE "pynn.host"
+/* For extension modules: PyCapsule_Import(PYNN_HOST_CAPSULE, 0) gives a const pynn_host*. */
+#define PYNN_HOST_CAPSULE "pynn._core.host"
 
 typedef struct pynn_host {
   size_t size;

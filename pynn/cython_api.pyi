@@ -1,0 +1,1 @@
+# The functions are for Cython alone: cython_api.pxd.
