@@ -200,12 +200,14 @@ State* make_state();
 State* state = make_state();
 std::atomic<int> thread_count{0};
 
+#if defined(__unix__) || defined(__APPLE__)
 // A forked child has none of its parent's threads and may have inherited a locked mutex: it starts
 // from nothing, and leaves the parent's pool where it lies.
 void forget_pool_in_child() {
   state = new State;
   inside_parallel_for = false;
 }
+#endif
 
 State* make_state() {
 #if defined(__unix__) || defined(__APPLE__)

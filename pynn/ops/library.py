@@ -91,7 +91,8 @@ def _split(
 def _forward(table: _core.LibraryOperator) -> Callable[..., tuple[Array, ...]]:
     def forward(k: Any, *arrays: Array | None, **attributes: Any) -> tuple[Array, ...]:
         own, seed, random = _split(table, attributes)
-        return table.forward(arrays, own, seed, random)
+        results: tuple[Any, ...] = table.forward(arrays, own, seed, random)
+        return results
 
     return forward
 

@@ -120,9 +120,11 @@ void check_vectors(const std::string& objdump, const std::string& file) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const std::string nm = arguments[1], objdump = arguments[2];
-  CHECK(count > 3, "no object files");
-  for (int i = 3; i < count; ++i) {
+  // Releases are built with GCC. Clang keeps some sums of the widest dot tiles on the stack.
+  const bool gcc = std::string(arguments[1]) == "GNU";
+  const std::string nm = arguments[2], objdump = arguments[3];
+  CHECK(count > 4, "no object files");
+  for (int i = 4; i < count; ++i) {
     const std::string file = arguments[i];
     const std::vector<std::string> symbols = lines_of(nm + " -P '" + file + "'");
     CHECK(!symbols.empty(), file, "has no symbols");
@@ -133,8 +135,8 @@ int main(int count, char** arguments) {
     }
     // The dot tile is for sets with fused multiply-adds; without them it has a register too few.
     const bool baseline = has(file, "_baseline.dir");
-    if (ends_with(file, "gemm.cpp.o") || ends_with(file, "outer_product.cpp.o") ||
-        (ends_with(file, "dot_product.cpp.o") && !baseline))
+    if (gcc && (ends_with(file, "gemm.cpp.o") || ends_with(file, "outer_product.cpp.o") ||
+                (ends_with(file, "dot_product.cpp.o") && !baseline)))
       check_tiles(objdump, file);
     if (ends_with(file, "tanh.cpp.o") || ends_with(file, "sigmoid.cpp.o"))
       check_vectors(objdump, file);
