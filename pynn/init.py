@@ -2,7 +2,7 @@
 
 An initialiser is called as ``initialiser(shape, rng, dtype)`` and returns a new array. `zeros`,
 `ones` and `torch_default` are initialisers; the other functions here return one. Layers take any
-of them, and whatever else `get` accepts, as ``weight_init=`` and ``bias_init=``::
+of them, and whatever else `get` accepts, as ``weight_init=`` and ``bias_init=``:
 
     nn.Linear(392, 32, weight_init=init.glorot_uniform(), bias_init=0.1)
 

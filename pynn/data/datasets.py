@@ -120,7 +120,7 @@ def load(name_or_path: str | os.PathLike[str]) -> Dataset:
 
     Raises:
         ValueError: neither a name nor a folder.
-        As `mnist` and `digits`.
+        PynnError, OSError: as `mnist` and `digits` do.
     """
     by_name: dict[object, Callable[[], Dataset]] = {
         "mnist": mnist,

@@ -41,7 +41,7 @@ def read_idx(source: Source, *, limit: int = DEFAULT_LIMIT) -> NDArray[Any]:
         limit: the largest array to accept, in bytes.
 
     Returns:
-        A fresh array in native byte order: uint8, int8, int16, int32, float32 or float64.
+        A fresh array in native byte order, uint8, int8, int16, int32, float32 or float64.
 
     Raises:
         FormatError: the content is not what the format prescribes, or exceeds the limit.

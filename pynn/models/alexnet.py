@@ -95,7 +95,7 @@ class AlexNetFeatures(nn.Module):
         features alone.
 
         Raises:
-            As `load_weights` does.
+            FormatError, ShapeError: as `load_weights` does.
         """
         layers = [f"features.{n}" for n in _CONVOLUTIONS] + [f"classifier.{n}" for n in _DENSE]
         unused = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]

@@ -97,7 +97,7 @@ class SqueezeNet(nn.Module):
         the names and the channels of the authors' model (see `from_caffe`).
 
         Raises:
-            As `load_weights` does.
+            FormatError, ShapeError: as `load_weights` does.
         """
         state: State = load_state(path)
         if "fire2.conv1x1_1.weight" in state:

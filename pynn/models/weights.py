@@ -30,8 +30,8 @@ def load_weights(
 
     Raises:
         FormatError: tensors are missing or unknown, or the file is damaged.
-        ShapeError: a tensor has the wrong shape.
-        Errors name the file and the tensors; the model stays as it was.
+        ShapeError: a tensor has the wrong shape. Errors name the file and the tensors; the model
+            stays as it was.
     """
     give_weights(model, load_state(path), path, unused=unused)
 

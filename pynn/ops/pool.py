@@ -31,8 +31,8 @@ def max_pool2d(
         return_indices: also return where each value came from.
 
     Returns:
-        y, shape (N, C, OH, OW); with return_indices, (y, indices), indices int64 in the shape of y:
-        the flat index in H x W.
+        y, shape (N, C, OH, OW); with return_indices, (y, indices), indices int64 in the shape of y,
+        flat ones in H x W.
 
     Raises:
         ShapeError: the sizes do not fit.

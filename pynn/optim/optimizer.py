@@ -322,8 +322,8 @@ class Optimizer:
         """All that the next step depends on besides the parameters: copies.
 
         Returns:
-            {"groups": hyper-parameters of each group, "state": for each parameter in order, its
-            arrays by name, "steps": the number of updates of each}.
+            A dictionary with "groups", the hyper-parameters of each group; "state", for each
+            parameter in order its arrays by name; and "steps", the number of updates of each.
         """
         parameters = list(self._parameters())
         empty = _Slots({})

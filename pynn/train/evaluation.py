@@ -90,8 +90,8 @@ def evaluate(
         batch_size: how many samples of (x, y) run at once.
 
     Returns:
-        {"loss": ...} and, where y holds integer labels, "accuracy", the share of rows that are
-        largest at their label, out of those that the loss does not ignore.
+        A dictionary with "loss" and, where y holds integer labels, "accuracy", the share of rows
+        that are largest at their label, out of those that the loss does not ignore.
     """
     means = Means(loss)
     with evaluating(model):

@@ -23,7 +23,7 @@ def grid(
         where: keep only settings for which it is true, such as networks of a certain size.
 
     Returns:
-        A setting {name: value} for each combination that is kept.
+        A setting, values by name, for each combination that is kept.
     """
     settings = [
         dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())

@@ -178,8 +178,8 @@ class CompiledStep:
             The loss of each batch before its update, float64.
 
         Raises:
-            What a call with one batch raises; the batches before have been trained on.
             IndexError: a row does not exist; nothing has changed.
+            PynnError: what a call with one batch raises; the batches before have been trained on.
         """
         batches = Batches(
             x, y, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype, reuse=True

@@ -167,7 +167,8 @@ def sweep(
     Raises:
         MissingExtraError: jobs is above 1 and joblib is not installed.
         OSError: the folder cannot be written.
-        What the function raises, with the setting as a note; runs that ended before are kept.
+        Exception: what the function raises, with the setting as a note; runs that ended before are
+            kept.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}")
