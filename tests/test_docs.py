@@ -115,3 +115,23 @@ def test_every_fence_is_of_a_known_kind(page):
     assert found == sum(block.kind == "python" for block in blocks(page))
     comments = re.findall(r"^<!--.*$", text, re.MULTILINE)
     assert len(comments) == sum(block.needs_compiler for block in blocks(page))
+
+
+def test_the_files_of_an_operator_are_all_named():
+    root = DOCS.parent
+    section = (DOCS / "operators.md").read_text(encoding="utf-8")
+    section = section[section.index("## An operator in pynn itself") :]
+    named = set(re.findall(r"`([\w/]+\.\w+)`", section))
+    sources = [
+        root / "CMakeLists.txt",
+        *(root / "csrc").rglob("*.*"),
+        *(root / "pynn").rglob("*.py*"),
+    ]
+    found = {
+        path.relative_to(root).as_posix()
+        for path in sources
+        if path.suffix in {".txt", ".h", ".cpp", ".py", ".pyi"}
+        and re.search("leaky_?relu", path.read_text(encoding="utf-8"), re.IGNORECASE)
+    }
+    assert named == found
+    assert f"it is in {len(found)} files" in section
