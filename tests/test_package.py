@@ -3,9 +3,11 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,34 @@ def run(code, **environment):
     return done.stdout.strip()
 
 
+ROOT = Path(__file__).parents[1]
+
+
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
 def test_one_version_everywhere():
     assert pynn.__version__ == importlib.metadata.version("pynn-core") == pynn._core.__version__
+    assert pynn.__version__ == pyproject()["project"]["version"]
+    newest = re.search(r"^## ([^,\n]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest[1] == pynn.__version__
+
+
+def test_wheels_begin_with_the_oldest_python():
+    oldest = pyproject()["project"]["requires-python"].removeprefix(">=").replace(".", "")
+    builds = pyproject()["tool"]["cibuildwheel"]["build"]
+    assert builds[0] == f"cp{oldest}-*"
+
+
+@pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="the source distribution has no .ci")
+def test_a_tag_that_is_not_the_version_is_refused():
+    done = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "version", "v9.9.9"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the tag is v9.9.9" in done.stderr
 
 
 def test_types_are_shipped():
