@@ -1,3 +1,4 @@
+# cython: freethreading_compatible=True
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Inner loops of pynn.data: shuffling and gathering rows, without the GIL and without temporaries."""
 
