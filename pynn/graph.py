@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from pynn.errors import DTypeError, PynnError, StateError
+from pynn.locks import lock_across_forks
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -71,6 +72,7 @@ class Operator(NamedTuple):
 
 
 OPERATORS: dict[str, Operator] = {}
+REGISTERING = lock_across_forks()  # who adds and removes operators has it
 
 
 def register(operator: Operator) -> Operator:
@@ -173,9 +175,9 @@ class Graph:
 
     def record(self, name: str, operands: Sequence[object], attributes: Attributes) -> Symbol:
         """Add a node; shape errors name the place in the model."""
-        if name not in OPERATORS:
+        operator = OPERATORS.get(name)
+        if operator is None:
             raise ValueError(f"{self.path}: no operator is called {name!r}")
-        operator = OPERATORS[name]
         inputs = tuple(self.number_of(operand) for operand in operands)
         shapes = [None if number is None else self.shapes[number] for number in inputs]
         try:
@@ -227,6 +229,11 @@ def tracing(graph: Graph) -> Iterator[Graph]:
         yield graph
     finally:
         _tracing.reset(token)
+
+
+def is_tracing() -> bool:
+    """Whether the calling thread is in the forward of a model that is being traced."""
+    return _tracing.get() is not None
 
 
 def record(name: str, operands: Sequence[object], attributes: Attributes) -> Any:

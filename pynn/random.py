@@ -11,8 +11,11 @@ import os
 
 import numpy as np
 
+from pynn.locks import lock_across_forks
+
 _seed: int = int.from_bytes(os.urandom(7))
 _rng: np.random.Generator | None = None
+_lock = lock_across_forks()
 
 
 def manual_seed(seed: int) -> None:
@@ -25,7 +28,8 @@ def manual_seed(seed: int) -> None:
     seed = operator.index(seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
-    _seed, _rng = seed, None
+    with _lock:
+        _seed, _rng = seed, None
 
 
 def get_seed() -> int:
@@ -34,8 +38,10 @@ def get_seed() -> int:
 
 
 def default_rng() -> np.random.Generator:
-    """The generator that initialisers draw from unless they are given another one."""
+    """The generator that initialisers draw from unless they are given another one. Threads may
+    share it; who draws what then depends on who comes first."""
     global _rng  # noqa: PLW0603  made when it is first asked for: numpy.random takes its time
-    if _rng is None:
-        _rng = np.random.default_rng(_seed)
-    return _rng
+    with _lock:
+        if _rng is None:
+            _rng = np.random.default_rng(_seed)
+        return _rng

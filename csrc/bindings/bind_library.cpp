@@ -109,14 +109,24 @@ AttributeValue default_of(const pynn_attribute& attribute) {
   return result;
 }
 
+// A reference of its own, since another thread may change the dictionary; null where there is none.
+py::object item_of(const py::dict& dict, const char* name) {
+#if PY_VERSION_HEX >= 0x030D0000
+  PyObject* value = nullptr;
+  if (PyDict_GetItemStringRef(dict.ptr(), name, &value) < 0) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(value);
+#else
+  return py::reinterpret_borrow<py::object>(PyDict_GetItemString(dict.ptr(), name));
+#endif
+}
+
 // Calls take(attribute, value) for all attributes of a call, with their defaults; TypeError where
 // one is unknown, missing or of another type.
 template <typename Take>
 void for_each_attribute(const LibraryOperator& op, const py::dict& given, const Take& take) {
   std::size_t used = 0;
   for (const pynn_attribute& attribute : op.attributes()) {
-    PyObject* const value = PyDict_GetItemString(given.ptr(), attribute.name);  // borrowed
-    if (value) {
+    if (const py::object value = item_of(given, attribute.name)) {
       ++used;
       take(attribute, read_value(op, attribute, value));
     } else if (!attribute.required) {
@@ -129,7 +139,7 @@ void for_each_attribute(const LibraryOperator& op, const py::dict& given, const 
   std::string known;
   for (const pynn_attribute& attribute : op.attributes())
     known += (known.empty() ? "" : ", ") + std::string(attribute.name);
-  for (const auto& [name, value] : given) {
+  for (const py::handle name : py::list(given)) {
     const auto text = py::str(name).cast<std::string>();
     if (std::none_of(op.attributes().begin(), op.attributes().end(),
                      [&](const pynn_attribute& attribute) { return text == attribute.name; }))

@@ -1,4 +1,5 @@
-# cython: freethreading_compatible=True, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: freethreading_compatible=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Inner loops of pynn.data: shuffling and gathering rows, without the GIL and without temporaries."""
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

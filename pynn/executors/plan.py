@@ -281,8 +281,8 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     try:
         plan: Plan | None = graph.plans[key]
     except KeyError:
-        fits = _fits(graph)
-        plan = graph.plans[key] = Plan(graph, needed) if fits else None
+        # Threads that come here at once make a plan each, and keep the first.
+        plan = graph.plans.setdefault(key, Plan(graph, needed) if _fits(graph) else None)
     return plan
 
 

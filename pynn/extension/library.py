@@ -70,7 +70,8 @@ def load_path(path: Path, *, replace: bool = False) -> list[str]:
 
 def path_of(table: _core.LibraryOperator) -> Path | None:
     """The file that an operator comes from; None for one from a capsule."""
-    return next((path for path, (_, tables) in LOADED.items() if table in tables), None)
+    with _lock:
+        return next((path for path, (_, tables) in LOADED.items() if table in tables), None)
 
 
 def _read_path(path: Path) -> list[_core.LibraryOperator]:

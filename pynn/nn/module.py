@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,7 +17,18 @@ from pynn import executors
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
 from pynn.executors.plan import Plan, checked_plan
-from pynn.graph import Array, Graph, Shape, Stored, Symbol, Variable, real_array, tracing
+from pynn.graph import (
+    Array,
+    Graph,
+    Shape,
+    Stored,
+    Symbol,
+    Variable,
+    is_tracing,
+    real_array,
+    tracing,
+)
+from pynn.locks import Turn, lock_across_forks
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
 
@@ -26,14 +38,19 @@ _CHUNK = 256
 # several times over.
 _CACHED_GRAPHS = 16
 # Evaluation calls of one model may run at once: one thread at a time traces, and changes the cache.
-# A fork waits for it, so that no child is born with the lock held.
-_tracing_lock = threading.RLock()
+_tracing_lock = lock_across_forks()
+# The attribute that holds a model's turn. In a forked child another: there nobody trains any more
+# who did when it was born.
+_turn_name = "_run_turn"
+
+
+def _forget_turns() -> None:
+    global _turn_name  # noqa: PLW0603
+    _turn_name = f"_run_turn_{os.getpid()}"
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_tracing_lock.acquire,
-        after_in_parent=_tracing_lock.release,
-        after_in_child=_tracing_lock.release,
-    )
+    os.register_at_fork(after_in_child=_forget_turns)
 
 
 class Trace(NamedTuple):
@@ -64,8 +81,8 @@ class Module:
     # Attributes whose names start with _run_ belong to running a model, not to what it is.
     _run_version: int = 0
     _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
-    _run_checked: tuple[int, tuple[Any, ...]] | None = None
-    _run_tape: tuple[Graph, Tape, int] | None = None
+    _run_checked: tuple[object, tuple[Any, ...]] | None = None
+    _run_tape: tuple[Graph, Tape, int, int] | None = None  # updates before, thread
     _run_steps: int = 0
 
     def forward(self, *inputs: Any) -> Any:
@@ -212,15 +229,18 @@ class Module:
         """Convert to float32 or float64. Values move to new memory; views taken before keep the old
         ones."""
         dtype = float_dtype(dtype)
-        for _, variable in self._named_variables():
-            variable.astype(dtype)
-        self._run_tape = None
+        with self._turn_to_read():
+            for _, variable in self._named_variables():
+                variable.astype(dtype)
+            self._run_tape = None
         return self
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, by path, in order of registration: PyTorch's keys.
-        What modules share is there under each of its paths."""
-        return {name: variable.data.copy() for name, variable in self._entries("", ())}
+        What modules share is there under each of its paths. While another thread trains this
+        model, they are of a moment between two steps."""
+        with self._turn_to_read():
+            return {name: variable.data.copy() for name, variable in self._entries("", ())}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike], *, strict: bool = True) -> None:
         """Copy parameters and buffers in place.
@@ -253,10 +273,27 @@ class Module:
         ]
         if wrong:
             raise ShapeError("; ".join(wrong))
-        for name, array in arrays.items():
-            variables[name].data = array
+        with self._turn_to_read():
+            for name, array in arrays.items():
+                variables[name].data = array
 
     # Running
+
+    def _turn(self) -> Turn:
+        attributes = self.__dict__
+        turn: Turn | None = attributes.get(_turn_name)
+        if turn is None:
+            turn = attributes.setdefault(_turn_name, Turn())  # another thread may be first
+        return turn
+
+    def _turn_to_train(self) -> AbstractContextManager[object]:
+        """One thread at a time trains this model."""
+        # Who traces has a lock already that who trains may wait for.
+        return nullcontext() if is_tracing() else self._turn().to_train()
+
+    def _turn_to_read(self) -> AbstractContextManager[object]:
+        """Nobody trains this model meanwhile."""
+        return nullcontext() if is_tracing() else self._turn().to_read()
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the model on arrays, or, inside forward, record it on symbols.
@@ -274,15 +311,17 @@ class Module:
             with symbol.graph.enter(self):
                 return self.forward(*inputs)
         arrays = [self.as_input(value) for value in inputs]
-        self._run_tape = None
-        if self.training:
+        if not self.training:
+            self._run_tape = None
+            return self._evaluate(arrays)
+        with self._turn_to_train():
+            self._run_tape = None
             # The caller may change x before backward reads it.
             graph, tape = self._run_forward([array.copy() for array in arrays])
             executors.commit(graph, tape)
-            self._run_tape = graph, tape, _updates(graph)
+            self._run_tape = graph, tape, _updates(graph), threading.get_ident()
             self._run_steps += 1
             return tape.output.copy()  # the tape's own is still to be read by backward
-        return self._evaluate(arrays)
 
     def as_input(self, value: ArrayLike) -> Array:
         """An input as the model takes it: an array of its dtype; integers, bool and other floats
@@ -359,16 +398,26 @@ class Module:
             dx, in the shape of the input; a tuple where the model has several.
 
         Raises:
-            StateError: no call in training mode came before, or the parameters have changed since.
+            StateError: no call in training mode came before, the parameters have changed since, or
+                the call was another thread's.
             DTypeError: dy is not of real numbers.
             ShapeError: dy has not the shape of the output.
         """
+        with self._turn_to_train():
+            return self._backward(dy)
+
+    def _backward(self, dy: ArrayLike) -> Any:
         if self._run_tape is None:
             raise StateError(
                 "backward needs a call in training mode first: model.train(), model(x), "
                 "then model.backward(dy)"
             )
-        graph, tape, updates = self._run_tape
+        graph, tape, updates, thread = self._run_tape
+        if thread != threading.get_ident():
+            raise StateError(
+                "the last call in training mode was another thread's: one thread trains a model by "
+                "hand, or several train copies of it"
+            )
         if updates != _updates(graph):
             raise StateError(
                 "the parameters have changed since the call that backward belongs to: call the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,20 +10,21 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from pynn.errors import DTypeError, ShapeError
 from pynn.graph import Array, Shape, Stored, real_array
+from pynn.locks import lock_across_forks
 
-_changes = itertools.count(1)
-_latest_change = 0
+_latest_change = object()
+_layout_lock = lock_across_forks()
 
 
 def note_change() -> None:
     """Say that some model may have changed, so that graphs traced before are checked before they
     run again."""
-    global _latest_change  # noqa: PLW0603  one number for the process: comparing it is the whole cost of a call
-    _latest_change = next(_changes)
+    global _latest_change  # noqa: PLW0603  one object for the process: comparing it is the whole cost of a call
+    _latest_change = object()
 
 
-def latest_change() -> int:
-    """A number that grows whenever a model may have changed."""
+def latest_change() -> object:
+    """An object that is another one whenever a model may have changed."""
     return _latest_change
 
 
@@ -145,7 +145,8 @@ class Parameter(Stored):
         view = segment.data[offset : offset + self.size].reshape(self.shape)
         view[...] = self._data
         gradient = self._grad
-        self._data, self._grad, self.segment, self.offset = view, None, segment, offset
+        self._data, self._grad, self.offset = view, None, offset
+        self.segment = segment  # last: with it, the parameter has been laid out
         if gradient is not None:
             self.grad = gradient
 
@@ -246,9 +247,13 @@ class Buffer(Stored):
 def flatten(parameters: Iterable[Parameter]) -> None:
     """Lay parameters that are not in a flat buffer yet into one for each dtype; the others stay
     where they are."""
-    loose: dict[np.dtype[Any], list[Parameter]] = {}
-    for parameter in dict.fromkeys(parameters):
-        if parameter.segment is None:
-            loose.setdefault(parameter.dtype, []).append(parameter)
-    for dtype, group in loose.items():
-        Segment(group, dtype)
+    unique = list(dict.fromkeys(parameters))
+    if all(parameter.segment is not None for parameter in unique):
+        return
+    with _layout_lock:  # another thread may be tracing the model that this one trains
+        loose: dict[np.dtype[Any], list[Parameter]] = {}
+        for parameter in unique:
+            if parameter.segment is None:
+                loose.setdefault(parameter.dtype, []).append(parameter)
+        for dtype, group in loose.items():
+            Segment(group, dtype)

@@ -12,9 +12,8 @@ import numpy as np
 
 from pynn import _core
 from pynn.errors import LibraryError
-from pynn.graph import OPERATORS, Array, Operator, Variable, record
-from pynn.graph import register as register_operator
-from pynn.ops.python import REGISTERED, unregister
+from pynn.graph import OPERATORS, REGISTERING, Array, Operator, Variable, record
+from pynn.ops.python import REGISTERED
 from pynn.random import get_seed
 
 # What functions of random operators take beside their own arguments, as `ops.dropout` does.
@@ -32,14 +31,16 @@ def add_all(tables: Sequence[_core.LibraryOperator], *, replace: bool = False) -
     Raises:
         LibraryError: a name is taken, or is none that Python can say.
     """
-    new = [table for table in tables if _known(table.name) is not table]
-    old = [table.name for table in new if replace and _known(table.name) is not None]
-    for table in new:
-        _check(table, {*old, *(f"{name}_backward" for name in old)})
-    for name in old:
-        unregister(name)
-    for table in new:
-        _add(table)
+    with REGISTERING:
+        new = [table for table in tables if _known(table.name) is not table]
+        old = [table.name for table in new if replace and _known(table.name) is not None]
+        free = {*old, *(f"{name}_backward" for name in old)}
+        for table in new:
+            _check(table, free)
+        # In place: at no moment does another thread find nothing under a name.
+        added = {name: function for table in new for name, function in _add(table).items()}
+        for name in free - added.keys():
+            REGISTERED.pop(name, None)
 
 
 def _known(name: str) -> _core.LibraryOperator | None:
@@ -60,21 +61,21 @@ def _check(table: _core.LibraryOperator, free: set[str]) -> None:
             raise LibraryError(f"{table.library}: {table.name}: nothing may be called {name!r}")
 
 
-def _add(table: _core.LibraryOperator) -> None:
-    register_operator(
-        Operator(
-            name=table.name,
-            shape=lambda *shapes, **attributes: table.shape(shapes, attributes),
-            forward=_forward(table),
-            backward=_backward(table),
-            random=table.random,
-            mixes_samples=not table.per_sample,
-            library=table,
-        )
-    )
-    REGISTERED[table.name] = _function(table)
+def _add(table: _core.LibraryOperator) -> dict[str, Callable[..., Any]]:
+    functions = {table.name: _function(table)}
     if table.differentiable:
-        REGISTERED[f"{table.name}_backward"] = _backward_function(table)
+        functions[f"{table.name}_backward"] = _backward_function(table)
+    OPERATORS[table.name] = Operator(
+        name=table.name,
+        shape=lambda *shapes, **attributes: table.shape(shapes, attributes),
+        forward=_forward(table),
+        backward=_backward(table),
+        random=table.random,
+        mixes_samples=not table.per_sample,
+        library=table,
+    )
+    REGISTERED.update(functions)
+    return functions
 
 
 def _split(

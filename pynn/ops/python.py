@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pynn.graph import OPERATORS, Array, Operator, Shape, Variable, record
+from pynn.graph import OPERATORS, REGISTERING, Array, Operator, Shape, Variable, record
 from pynn.graph import register as register_operator
 
 REGISTERED: dict[str, Callable[..., Any]] = {}
@@ -45,9 +45,6 @@ def register(
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"an operator's name must be a Python identifier, got {name!r}")
 
-    if hasattr(import_module("pynn.ops"), name):
-        raise ValueError(f"pynn.ops has something called {name!r} already")
-
     def backward_of_node(
         k: Any, dy: Array, inputs: list[Array], outputs: Any, needs: Any, **attributes: Any
     ) -> tuple[Array | None, ...]:
@@ -67,25 +64,29 @@ def register(
 
     operate.__name__ = operate.__qualname__ = name
     operate.__doc__ = forward.__doc__
-    register_operator(
-        Operator(
-            name=name,
-            shape=shape or (lambda first, *others, **attributes: first),
-            forward=lambda k, *arrays, **attributes: (forward(*arrays, **attributes),),
-            backward=backward_of_node,
-            python=True,
-        )
+    operator = Operator(
+        name=name,
+        shape=shape or (lambda first, *others, **attributes: first),
+        forward=lambda k, *arrays, **attributes: (forward(*arrays, **attributes),),
+        backward=backward_of_node,
+        python=True,
     )
-    REGISTERED[name] = operate
-    SAMPLES[name] = samples or {}
+    ops = import_module("pynn.ops")
+    with REGISTERING:
+        if hasattr(ops, name):
+            raise ValueError(f"pynn.ops has something called {name!r} already")
+        register_operator(operator)
+        SAMPLES[name] = samples or {}
+        REGISTERED[name] = operate
     return operate
 
 
 def unregister(name: str) -> None:
     """Remove an operator that `register` or a library added. Models that use it must be traced
     before."""
-    if name not in REGISTERED or name not in OPERATORS:
-        raise ValueError(f"no registered operator is called {name!r}")
-    del REGISTERED[name], OPERATORS[name]
-    REGISTERED.pop(f"{name}_backward", None)
-    SAMPLES.pop(name, None)
+    with REGISTERING:
+        if name not in REGISTERED or name not in OPERATORS:
+            raise ValueError(f"no registered operator is called {name!r}")
+        del REGISTERED[name], OPERATORS[name]
+        REGISTERED.pop(f"{name}_backward", None)
+        SAMPLES.pop(name, None)

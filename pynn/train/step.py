@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +47,6 @@ class FusedStep:
 
     def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
         self.graph, self.run, self.groups = graph, run, groups
-        self.lock = threading.Lock()  # its memory serves one call at a time
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -116,7 +114,9 @@ class CompiledStep:
         self.last_finite_loss: float | None = None
         self.accumulated = 0
         self._fused: dict[Shape, FusedStep | None] = {}
-        self._change, self._dtype = -1, np.dtype(np.float32)  # of the model, when last looked at
+        # Of the model, when last looked at.
+        self._change: object = None
+        self._dtype = np.dtype(np.float32)
 
     def __call__(self, x: ArrayLike, y: Any) -> float:
         """Train on one batch.
@@ -138,22 +138,21 @@ class CompiledStep:
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
-        self.model._run_tape = None
-        fused = self._fused_step(array.shape)
-        if fused is None:
-            value = self._plain(array, target)
-        else:
-            with fused.lock:
-                settings = fused.settings()
-                if settings is None:
-                    del self._fused[array.shape]  # made anew for the next batch
-                    value = self._plain(array, target)
-                else:
-                    value = self._run_fused(fused, settings, array, target)
-        self.model._run_steps += 1
-        self.steps += 1
-        self.last_finite_loss = value
-        return value
+        with self.model._turn_to_train():
+            self.model._run_tape = None
+            fused = self._fused_step(array.shape)
+            settings = None if fused is None else fused.settings()
+            if fused is None:
+                value = self._plain(array, target)
+            elif settings is None:
+                del self._fused[array.shape]  # made anew for the next batch
+                value = self._plain(array, target)
+            else:
+                value = self._run_fused(fused, settings, array, target)
+            self.model._run_steps += 1
+            self.steps += 1
+            self.last_finite_loss = value
+            return value
 
     def epoch(
         self,
@@ -202,7 +201,7 @@ class CompiledStep:
         return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fused": {}, "_change": -1}
+        return self.__dict__ | {"_fused": {}, "_change": None}
 
     def _takes(self, x: Any) -> bool:
         """Whether x can be used as it is."""
@@ -226,9 +225,10 @@ class CompiledStep:
             return None
         if self._change == latest_change() and shape in self._fused:
             return self._fused[shape]
+        change = latest_change()
         self._dtype = self.model.dtype
         graph = self.model.trace(shape).graph
-        self._change = latest_change()
+        self._change = change
         known = self._fused.get(shape)
         if known is None or known.graph is not graph:
             self._fused.pop(shape, None)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -48,13 +49,12 @@ struct Results {
   }
 };
 
+constexpr std::int64_t N = 37;
+enum { kX, kScaled, kW, kConv, kAgain, kAdded, kSumW, kSum };
+
 // x -> scale -> conv2d 3 x 3 with padding -> scale; the sum of both -> weighted_sum.
-template <typename T>
-Results<T> run(int threads) {
-  pynn::set_num_threads(threads);
-  const std::int64_t N = 37;
+pynn::PlanGraph make_graph() {
   pynn::PlanGraph graph;
-  enum { kX, kScaled, kW, kConv, kAgain, kAdded, kSumW, kSum };
   const Shape image{N, 3, 5, 6};
   graph.shapes = {image, image, {3, 3, 3, 3}, image, image, image, {3}, {N, 1}};
   graph.stored = {0, 0, 1, 0, 0, 0, 1, 0};
@@ -68,14 +68,17 @@ Results<T> run(int threads) {
   conv.x = kScaled, conv.w = kW, conv.b = -1, conv.y = kConv;
   graph.nodes = {node(0, {kX}, kScaled), conv, node(0, {kConv}, kAgain),
                  pynn::AddNode{kScaled, kAgain, kAdded}, node(1, {kAdded, kSumW, -1}, kSum)};
-  const pynn::Plan<T> plan(std::move(graph));
-  CHECK(plan.may_fail());
+  return graph;
+}
 
+// Two passes on memory of their own.
+template <typename T>
+Results<T> run(const pynn::Plan<T>& plan, T scale) {
   const auto sized = [](std::int64_t count) {
     return std::vector<T>(static_cast<std::size_t>(count));
   };
   std::vector<T> x = sized(N * 90), w = sized(81), s{1, -2, 3}, dy = sized(N);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<T>(i));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = scale * std::sin(static_cast<T>(i));
   for (std::size_t i = 0; i < w.size(); ++i) w[i] = std::cos(static_cast<T>(i));
   for (std::size_t i = 0; i < dy.size(); ++i) dy[i] = static_cast<T>(i % 5) - 2;
   Results<T> results{sized(N), sized(N * 90), sized(81), sized(3)};
@@ -99,15 +102,42 @@ Results<T> run(int threads) {
 }
 
 template <typename T>
+Results<T> run(int threads) {
+  pynn::set_num_threads(threads);
+  const pynn::Plan<T> plan(make_graph());
+  CHECK(plan.may_fail());
+  return run<T>(plan, 1);
+}
+
+template <typename T>
 void threads_agree() {
   const Results<T> one = run<T>(1);
   CHECK(run<T>(2) == one);
   CHECK(run<T>(5) == one);
 }
 
+template <typename T>
+void callers_agree() {
+  pynn::set_num_threads(2);
+  const pynn::Plan<T> plan(make_graph());
+  const std::vector<Results<T>> alone{run<T>(plan, 1), run<T>(plan, -2)};
+  std::vector<std::thread> callers;
+  for (std::size_t caller = 0; caller < alone.size(); ++caller)
+    callers.emplace_back([&plan, &alone, caller] {
+      for (int i = 0; i < 10; ++i)
+        CHECK(run<T>(plan, static_cast<T>(caller == 0 ? 1 : -2)) == alone[caller], caller, i);
+    });
+  for (std::thread& caller : callers) caller.join();
+}
+
 TEST(plans_give_the_same_bits_on_any_number_of_threads) {
   threads_agree<float>();
   threads_agree<double>();
+}
+
+TEST(several_callers_run_one_plan_at_once) {
+  callers_agree<float>();
+  callers_agree<double>();
 }
 
 }  // namespace
