@@ -1,7 +1,7 @@
 """pynn's kernels from Cython and from C, without Python objects."""
 
 import importlib.util
-import shlex
+import re
 import shutil
 import subprocess
 import sys
@@ -86,35 +86,29 @@ def test_threads_and_refusals(user):
     assert user.threads() == pynn.get_num_threads()
 
 
-C_MODULE = """
-#include <Python.h>
-#include <pynn/abi.h>
+def documented(language):
+    """The one block of a language in the documentation of operators."""
+    text = (HERE.parents[1] / "docs" / "operators.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return block
 
-static PyObject* version(PyObject* self, PyObject* none) {
-  const pynn_host* host = PyCapsule_Import(PYNN_HOST_CAPSULE, 0);
-  double x = 1, y = 0;
-  (void)self, (void)none;
-  if (!host) return NULL;
-  host->exp(PYNN_FLOAT64, 1, &x, &y);
-  return Py_BuildValue("sId", host->version, host->abi_version, y);
-}
-static PyMethodDef methods[] = {{"version", version, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "c_user", "", 0, methods, NULL, NULL, NULL, NULL};
-PyMODINIT_FUNC PyInit_c_user(void) { return PyModule_Create(&module); }
-"""
+
+def test_the_documentation_shows_what_is_tested():
+    function = documented("cython").split("\n\n", 1)[1]
+    assert function.startswith("def probabilities(")
+    assert function in (HERE / "cython_user.pyx").read_text(encoding="utf-8")
 
 
 def test_from_c_through_the_capsule(tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         pytest.skip("there is no C compiler, or no Python.h")
-    (tmp_path / "c_user.c").write_text(C_MODULE)
-    flags = shlex.split(f"-I{pynn.get_include()}")
+    (tmp_path / "c_user.c").write_text(documented("c"))
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{pynn.get_include()}"]
     module = build([compiler], tmp_path / "c_user.c", tmp_path, "c_user", *flags)
-    version, abi_version, e = module.version()
-    assert (version, abi_version) == (pynn.__version__, 1)
-    assert e == pytest.approx(np.e, rel=1e-15)
+    assert module.exponential(1) == pytest.approx(np.e, rel=1e-15)
+    with pytest.raises(TypeError):
+        module.exponential("1")
 
 
 def test_what_it_exports_is_what_the_pxd_declares():
