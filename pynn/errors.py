@@ -1,6 +1,7 @@
 """Exceptions of pynn. Each says what was expected, what came and where; all derive from
 PynnError."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -60,3 +61,9 @@ class MissingExtraError(PynnError, ImportError):
 
 class DownloadError(PynnError, OSError):
     """A data file could not be downloaded."""
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names of many, for a message: "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pynn.data.image_folder import list_images
 from pynn.data.images import ENDINGS
-from pynn.errors import FormatError
+from pynn.errors import FormatError, some_of
 from pynn.io.atomic import replacing
 from pynn.io.digest import sha256_of
 
@@ -93,7 +93,7 @@ def check_manifest(
         file for file in listed if file not in found and Path(file).suffix.lower() in ENDINGS
     ]
     problems = [
-        f"{what}: {_some(files)}"
+        f"{what}: {some_of(files, _NAMED)}"
         for what, files in (
             ("changed", changed), ("missing", missing), ("unknown", extra),
         )
@@ -135,8 +135,3 @@ def _prefix(folder: Path, manifest: Path) -> str:
     if root == above or above not in root.parents:
         return ""
     return root.relative_to(above).as_posix() + "/"
-
-
-def _some(files: list[str]) -> str:
-    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-    return ", ".join(files[:_NAMED]) + more

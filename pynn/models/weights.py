@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pynn.errors import DTypeError, FormatError, ShapeError
+from pynn.errors import DTypeError, FormatError, ShapeError, some_of
 from pynn.io import load_state
 from pynn.nn.module import Module
 
@@ -46,7 +46,7 @@ def give_weights(
     unknown = [name for name in state if name not in allowed]
     if missing or unknown:
         problems = [
-            f"{what} {_some(names)}"
+            f"{what} {some_of(names, _NAMED)}"
             for what, names in (("missing", missing), ("unknown", unknown))
             if names
         ]
@@ -58,8 +58,3 @@ def give_weights(
         model.load_state_dict({name: state[name] for name in expected})
     except (ShapeError, DTypeError) as error:
         raise type(error)(f"{os.fspath(path)}: {error}") from error
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
