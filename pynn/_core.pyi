@@ -375,22 +375,23 @@ class Pass:
     def set_settings(self, group: int, rule: str, *settings: float) -> None: ...
     def forward(self, node: int) -> int: ...  # runs from there to the next foreign node, or the end
     def backward(self, node: int) -> int: ...  # likewise, backward; -1 at the end
-    # The same for a plan without foreign nodes, with its one input and its output.
+    # The same for a plan without foreign nodes, with its one input and its output. None where the
+    # array is not one that a pass takes.
     def forward_all(
-        self, input: int, array: _Array, seed: int, step: int, output: int
-    ) -> _Array: ...
+        self, input: int, array: object, seed: int, step: int, output: int
+    ) -> _Array | None: ...
     def step_on_labels(
         self,
         input: int,
-        array: _Array,
+        array: object,
         seed: int,
         step: int,
         output: int,
-        target: _Array,
+        target: object,
         label_smoothing: float,
         ignore_index: int | None,
         mean: bool,
-    ) -> tuple[float, _Array]: ...
+    ) -> tuple[float, _Array] | None: ...
     def backward_all(self, output: int, gradient: _Array, node: int) -> None: ...
     def release(self) -> None: ...  # the inputs: they are not read any more
     def read(self, value: int) -> _Array: ...

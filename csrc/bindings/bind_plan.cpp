@@ -83,7 +83,7 @@ class NodeReader {
     if (node.name == "dropout")
       return DropoutNode{a["p"].cast<double>(), a["node"].cast<std::uint32_t>(), x, y};
     if (node.name == "bias" && stored(in[1]) &&
-        element_count(shape(in[1])) == layout_of(shape(x)).features())
+        element_count(shape(in[1])) == layout_of(shape(x), 1).features())
       return BiasNode{x, in[1], y};
     if (node.name == "add" && in[1] >= 0 && !stored(in[1]) && shape(x) == shape(in[1]))
       return AddNode{x, in[1], y};
@@ -128,6 +128,10 @@ class AnyPass {
                             const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
+  // Whether an object can be this input as it is.
+  virtual bool takes(int value, py::handle object) const = 0;
+  // Whether an object can be labels of this output.
+  virtual bool takes_labels(int output, py::handle object) const = 0;
   // Forward, cross-entropy, backward and updates: the loss and the output. Where the loss is not
   // finite, nothing is updated.
   virtual py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
@@ -184,6 +188,17 @@ class TypedPass final : public AnyPass {
     const ReleaseGil nogil(array.size());
     plan_.set_input(run_, value, rows);
   }
+  bool takes(int value, py::handle object) const override {
+    return is_plain<T>(object, plan_.value(value).shape);
+  }
+  bool takes_labels(int output, py::handle object) const override {
+    const Shape& shape = plan_.value(output).shape;
+    if (is_plain<std::int64_t>(object, {shape[0]})) return true;
+    if (!is_exact_array(object)) return false;
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const char kind = array.dtype().kind();
+    return (kind == 'i' || kind == 'u') && shape_of(array) == Shape{shape[0]};
+  }
   void set_gradient(int value, py::array array, bool accumulate) override {
     checked(array, plan_.value(value).shape);
     run_.gradients[index(value)] = mutable_data<T>(array);
@@ -217,11 +232,11 @@ class TypedPass final : public AnyPass {
       settings = rmsprop_settings<T>(number(0), number(1), number(2), number(3), number(4));
   }
   int forward(int node) override {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil(plan_.work());
     return plan_.forward(run_, node);
   }
   int backward(int node) override {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil(plan_.work());
     return plan_.backward(run_, node);
   }
   py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
@@ -239,11 +254,11 @@ class TypedPass final : public AnyPass {
     task.ignored_label = ignore_index.value_or(-1);
     task.smoothing = static_cast<T>(label_smoothing);
     task.loss = losses_.data();
-    py::array_t<T> result(shape);
-    T* const rows = result.mutable_data();
+    py::array result = empty<T>(shape);
+    T* const rows = mutable_data<T>(result);
     double loss = 0;
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil(plan_.work());
       const double kept = total_weight<T>(task.labels, task.positions, task.ignored_label, nullptr);
       const double factor = !mean ? 1 : kept == 0 ? 0 : 1 / kept;
       task.gradient_scale = static_cast<T>(factor);
@@ -258,17 +273,17 @@ class TypedPass final : public AnyPass {
   }
   void release() override { inputs_held_.clear(); }
   py::array read(int value) override {
-    py::array_t<T> array(plan_.value(value).shape);
-    plan_.read(run_, value, array.mutable_data());
-    return std::move(array);
+    py::array array = empty<T>(plan_.value(value).shape);
+    plan_.read(run_, value, mutable_data<T>(array));
+    return array;
   }
   void write(int value, const py::array& array) override {
     plan_.write(run_, value, checked(array, plan_.value(value).shape));
   }
   py::array read_gradient(int value) override {
-    py::array_t<T> array(plan_.value(value).shape);
-    plan_.read_gradient(run_, value, array.mutable_data());
-    return std::move(array);
+    py::array array = empty<T>(plan_.value(value).shape);
+    plan_.read_gradient(run_, value, mutable_data<T>(array));
+    return array;
   }
   void write_gradient(int value, const py::array& array, bool add) override {
     plan_.write_gradient(run_, value, checked(array, plan_.value(value).shape), add);
@@ -364,11 +379,12 @@ void bind_plan(py::module_& m) {
       .def("backward", &AnyPass::backward, "node"_a)
       .def(
           "forward_all",
-          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
-             std::int64_t step, int output) {
+          [](AnyPass& pass, int input, py::handle x, std::uint64_t seed, std::int64_t step,
+             int output) -> py::object {
+            if (!pass.takes(input, x)) return py::none();
             pass.release();
             pass.set_stream(seed, step, 0);
-            pass.set_input(input, array);
+            pass.set_input(input, py::reinterpret_borrow<py::array>(x));
             pass.forward(0);
             return pass.read(output);
           },
@@ -383,14 +399,16 @@ void bind_plan(py::module_& m) {
           "output"_a, "gradient"_a, "node"_a)
       .def(
           "step_on_labels",
-          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
-             std::int64_t step, int output, const py::array& target, double label_smoothing,
-             std::optional<std::int64_t> ignore_index, bool mean) {
+          [](AnyPass& pass, int input, py::handle x, std::uint64_t seed, std::int64_t step,
+             int output, py::handle target, double label_smoothing,
+             std::optional<std::int64_t> ignore_index, bool mean) -> py::object {
+            if (!pass.takes(input, x) || !pass.takes_labels(output, target)) return py::none();
             pass.release();
             pass.set_stream(seed, step, 0);
-            pass.set_input(input, array);
+            pass.set_input(input, py::reinterpret_borrow<py::array>(x));
             py::tuple result =
-                pass.step_on_labels(output, target, label_smoothing, ignore_index, mean);
+                pass.step_on_labels(output, py::reinterpret_borrow<py::array>(target),
+                                    label_smoothing, ignore_index, mean);
             pass.release();
             return result;
           },

@@ -34,6 +34,10 @@ struct Runs {
 
 template <typename T>
 void to_blocks(const Layout& layout, const T* rows, T* blocks) {
+  if (layout.is_array()) {
+    std::copy_n(rows, layout.size(), blocks);
+    return;
+  }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
   parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
@@ -55,6 +59,11 @@ void to_blocks(const Layout& layout, const T* rows, T* blocks) {
 
 template <typename T>
 void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch) {
+  if (layout.is_array()) {
+    for (std::int64_t n = 0; n < layout.samples; ++n)
+      std::copy_n(blocks + n * layout.block(), layout.block(), rows + n * pitch);
+    return;
+  }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
   parallel_for(

@@ -1,4 +1,4 @@
-// Arrays (N, ...) into a plan's blocks and back.
+// Arrays (N, ...) into a plan's blocks and back; where a plan has arrays itself, copies.
 #pragma once
 
 #include "plan/stage.h"

@@ -20,10 +20,6 @@ from pynn.executors.tape import (
 )
 from pynn.graph import Array, Graph, Stored
 
-# Sixteen samples lie side by side in a plan; a smaller batch would leave lanes empty.
-_SMALLEST_BATCH = 16
-
-
 class LabelLoss(NamedTuple):
     """The cross-entropy of labels, as a plan computes it."""
 
@@ -224,6 +220,43 @@ class Plan:
         return bool(self.needed and self.needed[number]) and self.core.reached(number)
 
 
+def binds(graph: Graph) -> bool:
+    """Whether parameters and buffers can be read where they are, pass after pass."""
+    return all(
+        variable.data.dtype == graph.dtype and variable.data.flags.c_contiguous
+        for variable in graph.variables.values()
+    )
+
+
+class Evaluation:
+    """Forward passes of one batch shape, with everything bound that does not change from call to
+    call; several threads may call at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        graph = plan.graph
+        self.threads = _core.get_num_threads()
+        self._plan, self._output, (self._input,) = plan, graph.output, graph.inputs
+        self._stored = stored_arrays(graph)
+        self._free: list[_core.Pass] = []
+
+    def __call__(self, array: object, seed: int, step: int) -> Array | None:
+        """The output for an input; None where it is not an array that a pass takes."""
+        try:
+            run = self._free.pop()  # by another thread it may just have been taken
+        except IndexError:
+            run = self._start()
+        try:
+            return run.forward_all(self._input, array, seed, step & 0xFFFFFFFF, self._output)
+        finally:
+            self._free.append(run)
+
+    def _start(self) -> _core.Pass:
+        run = self._plan.core.start()
+        for number, array in self._stored.items():
+            run.set_stored(number, np.asarray(array, order="C"))
+        return run
+
+
 class FusedPass:
     """Forward and backward of one batch shape, on memory of its own, with everything bound that
     does not change from step to step."""
@@ -242,8 +275,8 @@ class FusedPass:
                 group, memory = arrays[variable]
                 run.set_update(number, group, memory)
 
-    def forward(self, array: Array, seed: int, step: int) -> Array:
-        """The output for an input (C-contiguous, of the graph's dtype)."""
+    def forward(self, array: object, seed: int, step: int) -> Array | None:
+        """The output for an input; None where it is not an array that the pass takes."""
         return self.run.forward_all(self.input, array, seed, step & 0xFFFFFFFF, self.output)
 
     def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
@@ -253,15 +286,16 @@ class FusedPass:
 
     def step_on_labels(
         self,
-        array: Array,
+        array: object,
         seed: int,
         step: int,
-        labels: Array,
+        labels: object,
         loss: LabelLoss,
         settings: Sequence[tuple[Any, ...]],
-    ) -> tuple[float, Array]:
+    ) -> tuple[float, Array] | None:
         """Forward, loss, backward and updates: the loss and the output. Where the loss is not
-        finite, nothing is updated."""
+        finite, nothing is updated. None where the input or the labels are not arrays that the pass
+        takes."""
         self._set(settings)
         return self.run.step_on_labels(
             self.input, array, seed, step & 0xFFFFFFFF, self.output, labels, *loss
@@ -286,14 +320,26 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     return plan
 
 
+def evaluation_for(graph: Graph) -> Evaluation | None:
+    """What runs this graph forward with everything bound; None where it must be run node by node,
+    some nodes are not in plans, or what it reads must be converted."""
+    plan = plan_for(graph, None)
+    if plan is None or plan.core.foreign or len(graph.inputs) != 1 or not binds(graph):
+        return None
+    key = (_core.get_num_threads(), "evaluation")
+    if key not in graph.plans:
+        graph.plans.setdefault(key, Evaluation(plan))
+    evaluation: Evaluation = graph.plans[key]
+    return evaluation
+
+
 def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
     """The same, or a ShapeError."""
     plan = plan_for(graph, needed)
     if plan is None:
         raise ShapeError(
             f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "
-            f"batches of {_SMALLEST_BATCH} and more, and for values that have the batch as their "
-            "first axis; this runs operator by operator"
+            "values that have the batch as their first axis; this runs operator by operator"
         )
     return plan
 
@@ -302,7 +348,7 @@ def _fits(graph: Graph) -> bool:
     batch = graph.shapes[graph.inputs[0]][0] if graph.inputs else 0
     values = [*graph.inputs, *(node.output for node in graph.nodes)]
     return (
-        batch >= _SMALLEST_BATCH
+        batch > 0
         and bool(graph.nodes)
         and any(node.output == graph.output for node in graph.nodes)
         and all(graph.shapes[number][:1] == (batch,) for number in values)

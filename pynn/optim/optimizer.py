@@ -50,7 +50,7 @@ class FusedGroup:
         self._group = optimizer.param_groups[index]
         self._groups = len(optimizer.param_groups)
         self._names = tuple(optimizer._slot_names(self._group))
-        self._checked: tuple[Any, ...] = ()
+        self._seen: dict[str, Any] = {}  # the group, when it was last checked
         self._all, self._params = optimizer._slots, list(self._group["params"])
         parameters = [parameter for parameter in self._params if parameter in trained]
         self._slots = [optimizer._slots[parameter] for parameter in parameters]
@@ -78,16 +78,18 @@ class FusedGroup:
             or optimizer._slots is not self._all
             or len(optimizer.param_groups) != self._groups
             or optimizer.param_groups[self._index] is not group
-            or group["params"] != self._params
-            or tuple(optimizer._slot_names(group)) != self._names
-            or any(slots.steps != steps for slots in self._slots)
         ):
             return None
-        settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
-        if settings != self._checked:
+        if group != self._seen:
+            names = tuple(optimizer._slot_names(group))
+            if group["params"] != self._params or names != self._names:
+                return None
             optimizer._check(group)
-            self._checked = settings
-        return settings
+            self._seen = group | {"params": self._params}
+        for slots in self._slots:
+            if slots.steps != steps:
+                return None
+        return (optimizer._rule, *optimizer._settings(group, steps + 1))
 
     def updated(self) -> None:
         """Say that every parameter has been updated."""
@@ -201,8 +203,9 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients: each becomes None."""
-        for parameter in self._parameters():
-            parameter.grad = None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.forget_gradient()
 
     def step(self) -> None:
         """Update every parameter that has a gradient.

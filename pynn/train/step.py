@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pynn import executors
+from pynn._core import get_num_threads
 from pynn.backends import get_backend
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.executors.plan import FusedPass, Plan, checked_plan, plan_for
+from pynn.executors.plan import FusedPass, LabelLoss, Plan, binds, checked_plan, plan_for
 from pynn.graph import Array, Graph, Shape, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
@@ -47,6 +48,7 @@ class FusedStep:
 
     def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
         self.graph, self.run, self.groups = graph, run, groups
+        self.threads = get_num_threads()
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -55,6 +57,8 @@ class FusedStep:
         _check_trained(graph, wanted)
         plan = plan_for(graph, graph.gradient_paths(wanted, False))
         if plan is None or len(graph.inputs) != 1 or not plan.updates_fuse() or not plan.trained():
+            return None
+        if not binds(graph):
             return None
         groups = optimizer.fused_groups(plan.trained())
         arrays: dict[Stored, tuple[int, list[Any]]] = {}
@@ -114,9 +118,8 @@ class CompiledStep:
         self.last_finite_loss: float | None = None
         self.accumulated = 0
         self._fused: dict[Shape, FusedStep | None] = {}
-        # Of the model, when last looked at.
-        self._change: object = None
-        self._dtype = np.dtype(np.float32)
+        self._last: FusedStep | None = None  # the one that the last batch was trained with
+        self._change: object = None  # the latest when the model was last looked at, if it is settled
 
     def __call__(self, x: ArrayLike, y: Any) -> float:
         """Train on one batch.
@@ -133,26 +136,51 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
-        array: Array = x if self._takes(x) else self.model.as_input(x)  # type: ignore[assignment]
+        model = self.model
+        with model._turn_to_train():
+            model._forget_tape()
+            value = self._at_once(x, y)
+            if value is None:
+                value = self._at_length(x, y)
+            model.__dict__["_run_steps"] = model._run_steps + 1  # __setattr__ takes its time
+            self.steps += 1
+            self.last_finite_loss = value
+            return value
+
+    def _at_once(self, x: object, y: object) -> float | None:
+        """The loss of a batch like the last one, which has been trained on; None where that cannot
+        be."""
+        fused = self._last
+        if (
+            fused is None
+            or self._change is not latest_change()
+            or self.accumulate > 1
+            or self.keep_gradients
+            or get_backend() != "native"
+            or fused.threads != get_num_threads()
+        ):
+            return None
+        settings, labels = fused.settings(), self.loss.of_labels()
+        if settings is None or labels is None:
+            return None
+        return self._train_on_labels(fused, settings, x, y, labels)
+
+    def _at_length(self, x: ArrayLike, y: Any) -> float:
+        """The same for any batch."""
+        array = self.model.as_input(x)
         target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
-        with self.model._turn_to_train():
-            self.model._run_tape = None
-            fused = self._fused_step(array.shape)
-            settings = None if fused is None else fused.settings()
-            if fused is None:
-                value = self._plain(array, target)
-            elif settings is None:
-                del self._fused[array.shape]  # made anew for the next batch
-                value = self._plain(array, target)
-            else:
-                value = self._run_fused(fused, settings, array, target)
-            self.model._run_steps += 1
-            self.steps += 1
-            self.last_finite_loss = value
-            return value
+        fused = self._fused_step(array.shape)
+        settings = None if fused is None else fused.settings()
+        if fused is None:
+            return self._plain(array, target)
+        if settings is None:
+            self._forget(array.shape)  # made anew for the next batch
+            return self._plain(array, target)
+        self._last = fused
+        return self._run_fused(fused, settings, array, target)
 
     def epoch(
         self,
@@ -195,23 +223,17 @@ class CompiledStep:
             A plan; its `explain()` says what runs, in which layout, with flops and bytes.
 
         Raises:
-            ShapeError: plans are for batches of 16 and more; smaller ones run operator by operator.
+            ShapeError: there is no plan for this input: a value has not the batch as its first axis.
         """
         graph = self.model.trace(tuple(shape)).graph
         return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fused": {}, "_change": None}
+        return self.__dict__ | {"_fused": {}, "_last": None, "_change": None}
 
-    def _takes(self, x: Any) -> bool:
-        """Whether x can be used as it is."""
-        return (
-            type(x) is np.ndarray
-            and x.dtype == self._dtype
-            and latest_change() == self._change
-            and x.flags.c_contiguous
-            and x.dtype.isnative
-        )
+    def _forget(self, shape: Shape) -> None:
+        self._fused.pop(shape, None)
+        self._last = None
 
     def _fused_step(self, shape: Shape) -> FusedStep | None:
         """The step for this input shape whose updates are part of the backward pass; None where the
@@ -223,15 +245,14 @@ class CompiledStep:
             or not self.optimizer.fuses()
         ):
             return None
-        if self._change == latest_change() and shape in self._fused:
-            return self._fused[shape]
-        change = latest_change()
-        self._dtype = self.model.dtype
+        change, known = latest_change(), self._fused.get(shape)
+        same_threads = known is None or known.threads == get_num_threads()
+        if self._change is change and shape in self._fused and same_threads:
+            return known
         graph = self.model.trace(shape).graph
-        self._change = change
-        known = self._fused.get(shape)
-        if known is None or known.graph is not graph:
-            self._fused.pop(shape, None)
+        self._change = change if self.model.is_settled(change) else None
+        if known is None or known.graph is not graph or not same_threads:
+            self._forget(shape)
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
             self._fused[shape] = FusedStep.make(graph, self.optimizer)
@@ -262,23 +283,34 @@ class CompiledStep:
         self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
     ) -> float:
         """One batch whose updates are part of the backward pass."""
-        labels = (
-            self.loss.of_labels()
-            if fused.run.takes_labels and target.ndim == 1 and target.dtype.kind in "iu"
-            else None
-        )
+        labels = self.loss.of_labels()
         if labels is not None:
-            value, output = fused.run.step_on_labels(
-                array, get_seed(), self.model._run_steps, target, labels, settings
-            )
-            self._check_finite(value)
-            self.optimizer.zero_grad()
-            fused.updated()
-            self.output = output
-            return value
+            loss = self._train_on_labels(fused, settings, array, target, labels)
+            if loss is not None:
+                return loss
         output = fused.run.forward(array, get_seed(), self.model._run_steps)
+        assert output is not None
         value, gradient = self._loss_of(output, target)
         fused.run.backward(gradient, settings)
+        self.optimizer.zero_grad()
+        fused.updated()
+        self.output = output
+        return value
+
+    def _train_on_labels(
+        self, fused: FusedStep, settings: list[tuple[Any, ...]], x: object, y: object, loss: LabelLoss
+    ) -> float | None:
+        """The loss where it is of labels and can be part of the pass; None, and nothing done,
+        elsewhere."""
+        if not fused.run.takes_labels:
+            return None
+        result = fused.run.step_on_labels(
+            x, get_seed(), self.model._run_steps, y, loss, settings
+        )
+        if result is None:
+            return None
+        value, output = result
+        self._check_finite(value)
         self.optimizer.zero_grad()
         fused.updated()
         self.output = output

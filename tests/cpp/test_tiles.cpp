@@ -202,6 +202,113 @@ TEST(sum_rows) {
   });
 }
 
+// A loop in double beside each of the three products of a dense layer of few rows.
+TEST(few_rows) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    int turn = 0;
+    for (std::int64_t rows : {0, 1, 2, 7, 8, 9, 15})
+      for (std::int64_t inputs : {0, 1, 3, 4, 15, 16, 17, 40, 67})
+        for (std::int64_t outputs : {0, 1, 5, 9, 16, 17, 33}) {
+          ++turn;
+          const bool biased = turn % 2 == 0, relu = turn % 3 == 0, masked = turn % 4 == 0;
+          const bool add = turn % 5 == 0, steps = !add && turn % 5 < 3;
+          check_kernel<T>(
+              "few_rows", 4.0 * static_cast<double>(inputs + outputs + rows + 2),
+              [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+                const FewRowsShape s{rows, inputs, outputs};
+                const T* const x = arrays.input(rows * inputs);
+                const T* const w = arrays.input(outputs * inputs);
+                const T* const b = biased ? arrays.input(outputs) : nullptr;
+                const T* const dy = arrays.input(rows * outputs);
+                T* const y = arrays.output(rows * outputs);
+                T* const dx = arrays.output(rows * inputs);
+                T* const dw = arrays.updated(outputs * inputs);
+                const std::vector<T> before(dw, dw + outputs * inputs);
+                const GradientStep<T> step{T(0.5), T(0.25)};
+                arrays.ranges(outputs, [&](std::int64_t begin, std::int64_t end) {
+                  k.few_rows.forward(s, begin, end, x, w, b, relu, y);
+                  k.few_rows.backward_weight(s, begin, end, dy, x, add, steps ? &step : nullptr,
+                                             dw);
+                });
+                arrays.ranges(inputs, [&](std::int64_t begin, std::int64_t end) {
+                  k.few_rows.backward_input(s, begin, end, dy, w, masked ? x : nullptr, dx);
+                });
+                const auto near = [&](T actual, double expected, std::int64_t terms) {
+                  CHECK(std::fabs(static_cast<double>(actual) - expected) <=
+                            static_cast<double>(terms + 2) * kEps<T> * static_cast<double>(terms + 2),
+                        rows, inputs, outputs, actual, expected);
+                };
+                const auto at = [](const T* array, std::int64_t i) {
+                  return static_cast<double>(array[i]);
+                };
+                for (std::int64_t n = 0; n < rows; ++n)
+                  for (std::int64_t o = 0; o < outputs; ++o) {
+                    double sum = b ? at(b, o) : 0;
+                    for (std::int64_t i = 0; i < inputs; ++i)
+                      sum += at(x, n * inputs + i) * at(w, o * inputs + i);
+                    near(y[n * outputs + o], relu ? std::max(sum, 0.0) : sum, inputs);
+                  }
+                for (std::int64_t n = 0; n < rows; ++n)
+                  for (std::int64_t i = 0; i < inputs; ++i) {
+                    double sum = 0;
+                    for (std::int64_t o = 0; o < outputs; ++o)
+                      sum += at(dy, n * outputs + o) * at(w, o * inputs + i);
+                    if (masked && x[n * inputs + i] <= 0) sum = 0;
+                    near(dx[n * inputs + i], sum, outputs);
+                  }
+                for (std::int64_t o = 0; o < outputs; ++o)
+                  for (std::int64_t i = 0; i < inputs; ++i) {
+                    double sum = 0;
+                    for (std::int64_t n = 0; n < rows; ++n)
+                      sum += at(dy, n * outputs + o) * at(x, n * inputs + i);
+                    const double start =
+                        static_cast<double>(before[static_cast<std::size_t>(o * inputs + i)]);
+                    near(dw[o * inputs + i],
+                         steps ? start - 0.5 * (sum + 0.25 * start) : add ? start + sum : sum,
+                         rows);
+                  }
+              });
+        }
+  });
+}
+
+// What an element is does not depend on the other rows, and is what the tile of outer products gives.
+TEST(few_rows_and_outer_product_give_the_same_bits) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t inputs = 37, outputs = 21, rows = 9;
+    check_kernel<T>("few_rows", 1e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+      const T* const x = arrays.input(rows * inputs);
+      const T* const w = arrays.input(outputs * inputs);
+      const T* const b = arrays.input(outputs);
+      T* const y = arrays.output(rows * outputs);
+      k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, y);
+      std::vector<T> one(static_cast<std::size_t>(outputs));
+      k.few_rows.forward({1, inputs, outputs}, 0, outputs, x + 3 * inputs, w, b, true, one.data());
+      std::vector<T> lanes(static_cast<std::size_t>(inputs * kLanes16));
+      for (std::int64_t i = 0; i < inputs; ++i)
+        lanes[static_cast<std::size_t>(i * kLanes16)] = x[3 * inputs + i];
+      std::vector<T> of_lanes(static_cast<std::size_t>(outputs * kLanes16));
+      const std::vector<std::int32_t> a_offsets = steps(inputs, 1);
+      const std::vector<std::int32_t> b_offsets = steps(inputs, kLanes16);
+      const std::int64_t column = 0;
+      OuterProduct<T> p{};
+      p.rows = outputs, p.columns = 1, p.depth = inputs;
+      p.a = w, p.a_row = inputs, p.a_offsets = a_offsets.data();
+      p.b = lanes.data(), p.b_offsets = b_offsets.data(), p.b_columns = &column;
+      p.c = of_lanes.data(), p.c_row = kLanes16, p.c_columns = &column;
+      p.bias = b, p.relu = true;
+      k.outer_product.run(p);
+      for (std::int64_t o = 0; o < outputs; ++o) {
+        const T expected = y[3 * outputs + o];
+        CHECK(one[static_cast<std::size_t>(o)] == expected, o);
+        CHECK(of_lanes[static_cast<std::size_t>(o * kLanes16)] == expected, o);
+      }
+    });
+  });
+}
+
 TEST(sample_blocks) {
   for_each_type([](auto zero) {
     using T = decltype(zero);
