@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +20,9 @@ from pynn.executors.tape import (
 )
 from pynn.graph import Array, Graph, Stored
 
-class LabelLoss(NamedTuple):
-    """The cross-entropy of labels, as a plan computes it."""
-
-    label_smoothing: float
-    ignore_index: int | None
-    mean: bool
+# The cross-entropy of labels, as a plan computes it: label_smoothing, ignore_index, and whether it is
+# a mean, not a sum.
+LabelLoss = tuple[float, int | None, bool]
 
 
 class PlanTape(Tape):
@@ -233,25 +230,29 @@ class Evaluation:
     call; several threads may call at once."""
 
     def __init__(self, plan: Plan) -> None:
-        graph = plan.graph
-        self.threads = _core.get_num_threads()
-        self._plan, self._output, (self._input,) = plan, graph.output, graph.inputs
-        self._stored = stored_arrays(graph)
+        self._plan = plan
+        self._stored = stored_arrays(plan.graph)
+        self._random = _draws(plan.graph)
         self._free: list[_core.Pass] = []
 
-    def __call__(self, array: object, seed: int, step: int) -> Array | None:
-        """The output for an input; None where it is not an array that a pass takes."""
+    def __call__(self, x: object, seed: int, step: int) -> Array | None:
+        """The output for an input; None where it is not an array that a pass takes, or where the
+        number of threads has changed."""
         try:
             run = self._free.pop()  # by another thread it may just have been taken
         except IndexError:
             run = self._start()
+        if self._random:
+            run.set_stream(seed, step & 0xFFFFFFFF, 0)
         try:
-            return run.forward_all(self._input, array, seed, step & 0xFFFFFFFF, self._output)
+            return run.forward_all(x)
         finally:
             self._free.append(run)
 
     def _start(self) -> _core.Pass:
+        graph = self._plan.graph
         run = self._plan.core.start()
+        run.set_ends(graph.inputs[0], graph.output)
         for number, array in self._stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
         return run
@@ -263,11 +264,21 @@ class FusedPass:
 
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
-        self.run = run = plan.core.start()
         self.takes_labels: bool = plan.core.takes_labels
-        self.output, (self.input,) = graph.output, graph.inputs
+        self._run = run = plan.core.start()
+        # The output for an input; None where it is not an array that the pass takes, or where the
+        # number of threads has changed.
+        self.forward = run.forward_all
+        # Forward, loss, backward and updates, given an input and labels: the loss and the output.
+        # Where the loss is not finite, nothing is updated. None as above, and where the labels are
+        # not (N,).
+        self.step_on_labels = run.step_on_labels
         self._last = len(graph.nodes) - 1
-        self._settings: Sequence[tuple[Any, ...]] = ()  # that the pass has
+        self._random = _draws(graph)
+        # What the pass has been told.
+        self._settings: Sequence[tuple[Any, ...]] = ()
+        self._loss: LabelLoss | None = None
+        run.set_ends(graph.inputs[0], graph.output)
         for number, array in stored_arrays(graph).items():
             run.set_stored(number, np.asarray(array, order="C"))
         for number, variable in graph.variables.items():
@@ -275,37 +286,28 @@ class FusedPass:
                 group, memory = arrays[variable]
                 run.set_update(number, group, memory)
 
-    def forward(self, array: object, seed: int, step: int) -> Array | None:
-        """The output for an input; None where it is not an array that the pass takes."""
-        return self.run.forward_all(self.input, array, seed, step & 0xFFFFFFFF, self.output)
-
-    def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
-        """Gradients and updates, given the settings of each group."""
-        self._set(settings)
-        self.run.backward_all(self.output, dy, self._last)
-
-    def step_on_labels(
-        self,
-        array: object,
-        seed: int,
-        step: int,
-        labels: object,
-        loss: LabelLoss,
-        settings: Sequence[tuple[Any, ...]],
-    ) -> tuple[float, Array] | None:
-        """Forward, loss, backward and updates: the loss and the output. Where the loss is not
-        finite, nothing is updated. None where the input or the labels are not arrays that the pass
-        takes."""
-        self._set(settings)
-        return self.run.step_on_labels(
-            self.input, array, seed, step & 0xFFFFFFFF, self.output, labels, *loss
-        )
-
-    def _set(self, settings: Sequence[tuple[Any, ...]]) -> None:
+    def prepare(
+        self, seed: int, step: int, settings: Sequence[tuple[Any, ...]], loss: LabelLoss | None
+    ) -> None:
+        """Before a step: what random nodes draw from, the settings of each group's update, and the
+        loss, if it is part of the step."""
+        if self._random:
+            self._run.set_stream(seed, step & 0xFFFFFFFF, 0)
         if settings != self._settings:
             for group, values in enumerate(settings):
-                self.run.set_settings(group, *values)
+                self._run.set_settings(group, *values)
             self._settings = settings
+        if loss is not None and loss != self._loss:
+            self._run.set_loss(*loss)
+            self._loss = loss
+
+    def backward(self, dy: Array) -> None:
+        """Gradients and updates."""
+        self._run.backward_all(dy, self._last)
+
+
+def _draws(graph: Graph) -> bool:
+    return any(node.operator.random for node in graph.nodes)
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:

@@ -102,11 +102,10 @@ class CrossEntropyLoss(Loss):
 
     def of_labels(self) -> LabelLoss | None:
         """See `Loss.of_labels`: where classes have no weights."""
-        if type(self).value_and_gradient is not CrossEntropyLoss.value_and_gradient:
+        own = CrossEntropyLoss.value_and_gradient
+        if self.weight is not None or type(self).value_and_gradient is not own:
             return None
-        if self.weight is not None:
-            return None
-        return LabelLoss(self.label_smoothing, self.ignore_index, self.reduction == "mean")
+        return self.label_smoothing, self.ignore_index, self.reduction == "mean"
 
     def count(self, target: Any) -> float:
         """The weight of the samples that count."""

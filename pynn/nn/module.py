@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pynn import executors
-from pynn._core import get_num_threads
 from pynn.backends import get_backend
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
@@ -293,7 +292,10 @@ class Module:
     def _turn_to_train(self) -> AbstractContextManager[object]:
         """One thread at a time trains this model."""
         # Who traces has a lock already that who trains may wait for.
-        return nullcontext() if is_tracing() else self._turn().to_train()
+        if is_tracing():
+            return nullcontext()
+        turn: Turn | None = self.__dict__.get(_turn_name)
+        return (turn or self._turn()).to_train()
 
     def _turn_to_read(self) -> AbstractContextManager[object]:
         """Nobody trains this model meanwhile."""
@@ -360,7 +362,7 @@ class Module:
         if self._run_evaluation is None or get_backend() != "native":
             return None
         change, evaluation = self._run_evaluation
-        if change is not latest_change() or evaluation.threads != get_num_threads():
+        if change is not latest_change():
             return None
         output = evaluation(x, get_seed(), self._run_steps)
         if output is not None:

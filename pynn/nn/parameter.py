@@ -135,10 +135,6 @@ class Parameter(Stored):
         if self._grad is None:
             self._grad = self._gradient_view()
 
-    def forget_gradient(self) -> None:
-        """Set the gradient to None."""
-        self._grad = None
-
     def _gradient_view(self) -> Array:
         if self.segment is None:
             flatten([self])

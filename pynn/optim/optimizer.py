@@ -50,7 +50,10 @@ class FusedGroup:
         self._group = optimizer.param_groups[index]
         self._groups = len(optimizer.param_groups)
         self._names = tuple(optimizer._slot_names(self._group))
-        self._seen: dict[str, Any] = {}  # the group, when it was last checked
+        # The group, when it was last checked, and the settings of the next update, if they are those
+        # of any update.
+        self._seen: dict[str, Any] = {}
+        self._settings: tuple[Any, ...] | None = None
         self._all, self._params = optimizer._slots, list(self._group["params"])
         parameters = [parameter for parameter in self._params if parameter in trained]
         self._slots = [optimizer._slots[parameter] for parameter in parameters]
@@ -73,14 +76,17 @@ class FusedGroup:
             ValueError: a hyper-parameter has become senseless.
         """
         optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
+        groups = optimizer.param_groups
         if (
-            not optimizer.fuses()
-            or optimizer._slots is not self._all
-            or len(optimizer.param_groups) != self._groups
-            or optimizer.param_groups[self._index] is not group
+            optimizer._slots is not self._all
+            or optimizer.clip_norm is not None
+            or optimizer.clip_value is not None
+            or len(groups) != self._groups
+            or groups[self._index] is not group
         ):
             return None
         if group != self._seen:
+            self._settings = None
             names = tuple(optimizer._slot_names(group))
             if group["params"] != self._params or names != self._names:
                 return None
@@ -89,7 +95,12 @@ class FusedGroup:
         for slots in self._slots:
             if slots.steps != steps:
                 return None
-        return (optimizer._rule, *optimizer._settings(group, steps + 1))
+        if self._settings is not None:
+            return self._settings
+        settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
+        if not optimizer._counts_updates:
+            self._settings = settings
+        return settings
 
     def updated(self) -> None:
         """Say that every parameter has been updated."""
@@ -177,6 +188,7 @@ class Optimizer:
     # The kernel f"{_rule}_update" takes parameters, gradients, the state in the order of
     # `_slot_names`, and the settings.
     _rule: str
+    _counts_updates = True  # whether the settings may depend on how many updates there were
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         """The names of the state arrays of parameters of this group; None where the group does
@@ -205,7 +217,8 @@ class Optimizer:
         """Forget all gradients: each becomes None."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.forget_gradient()
+                if parameter._grad is not None:
+                    parameter._grad = None
 
     def step(self) -> None:
         """Update every parameter that has a gradient.

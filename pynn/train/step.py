@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,8 +46,10 @@ class FusedStep:
     """A step on one batch shape in which each parameter is updated as soon as its gradient is
     known."""
 
-    def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
-        self.graph, self.run, self.groups = graph, run, groups
+    def __init__(
+        self, graph: Graph, run: FusedPass, optimizer: Optimizer, groups: list[FusedGroup]
+    ) -> None:
+        self.graph, self.run, self.optimizer, self.groups = graph, run, optimizer, groups
         self.threads = get_num_threads()
 
     @staticmethod
@@ -67,22 +69,24 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, FusedPass(plan, arrays), groups)
+        return FusedStep(graph, FusedPass(plan, arrays), optimizer, groups)
 
-    def settings(self) -> list[tuple[Any, ...]] | None:
-        """The settings of each group's next update; None where the optimiser has changed."""
+    def prepare(self, seed: int, step: int, loss: LabelLoss | None) -> bool:
+        """Before a step, with the loss in it or not; False where the optimiser has changed."""
         settings = []
         for group in self.groups:
             values = group.settings()
             if values is None:
-                return None
+                return False
             settings.append(values)
-        return settings
+        self.run.prepare(seed, step, settings, loss)
+        return True
 
     def updated(self) -> None:
-        """Say that the update is done."""
+        """Say that the update is done, and forget all gradients."""
         for group in self.groups:
             group.updated()
+        self.optimizer.zero_grad()
 
 
 class CompiledStep:
@@ -138,7 +142,8 @@ class CompiledStep:
         """
         model = self.model
         with model._turn_to_train():
-            model._forget_tape()
+            if model._run_tape is not None:
+                model._run_tape = None
             value = self._at_once(x, y)
             if value is None:
                 value = self._at_length(x, y)
@@ -148,8 +153,8 @@ class CompiledStep:
             return value
 
     def _at_once(self, x: object, y: object) -> float | None:
-        """The loss of a batch like the last one, which has been trained on; None where that cannot
-        be."""
+        """The loss of a batch like the last one, which has been trained on; None, and nothing done,
+        where that cannot be."""
         fused = self._last
         if (
             fused is None
@@ -157,13 +162,27 @@ class CompiledStep:
             or self.accumulate > 1
             or self.keep_gradients
             or get_backend() != "native"
-            or fused.threads != get_num_threads()
         ):
             return None
-        settings, labels = fused.settings(), self.loss.of_labels()
-        if settings is None or labels is None:
+        return self._train_on_labels(fused, x, y)
+
+    def _train_on_labels(self, fused: FusedStep, x: object, y: object) -> float | None:
+        """The loss where it is of labels and can be part of the pass; None, and nothing done,
+        elsewhere."""
+        loss = self.loss.of_labels()
+        if loss is None or not fused.run.takes_labels:
             return None
-        return self._train_on_labels(fused, settings, x, y, labels)
+        if not fused.prepare(get_seed(), self.model._run_steps, loss):
+            return None
+        result = fused.run.step_on_labels(x, y)
+        if result is None:
+            return None
+        value, output = result
+        if not math.isfinite(value):
+            self._refuse(value)
+        fused.updated()
+        self.output = output
+        return value
 
     def _at_length(self, x: ArrayLike, y: Any) -> float:
         """The same for any batch."""
@@ -173,14 +192,23 @@ class CompiledStep:
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
         fused = self._fused_step(array.shape)
-        settings = None if fused is None else fused.settings()
         if fused is None:
             return self._plain(array, target)
-        if settings is None:
+        self._last = fused
+        value = self._train_on_labels(fused, array, target)
+        if value is not None:
+            return value
+        if not fused.prepare(get_seed(), self.model._run_steps, None):
             self._forget(array.shape)  # made anew for the next batch
             return self._plain(array, target)
-        self._last = fused
-        return self._run_fused(fused, settings, array, target)
+        output = fused.run.forward(array)
+        if output is None:  # another thread has just changed the number of threads
+            return self._plain(array, target)
+        value, gradient = self._loss_of(output, target)
+        fused.run.backward(gradient)
+        fused.updated()
+        self.output = output
+        return value
 
     def epoch(
         self,
@@ -267,54 +295,17 @@ class CompiledStep:
             raise ShapeError(
                 f"the loss gave a gradient of shape {np.shape(gradient)}, expected {output.shape}"
             )
-        self._check_finite(value)
+        if not math.isfinite(value):
+            self._refuse(value)
         return value, np.ascontiguousarray(gradient, dtype=output.dtype)
 
-    def _check_finite(self, value: float) -> None:
-        if not math.isfinite(value):
-            last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
-            raise NonFiniteError(
-                f"the loss is {value} at step {self.steps + 1} (learning rate "
-                f"{self.optimizer.lr:g}, last finite loss {last}); the model is as before this "
-                "step. A smaller learning rate, or clip_norm= in the optimiser, may help"
-            )
-
-    def _run_fused(
-        self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
-    ) -> float:
-        """One batch whose updates are part of the backward pass."""
-        labels = self.loss.of_labels()
-        if labels is not None:
-            loss = self._train_on_labels(fused, settings, array, target, labels)
-            if loss is not None:
-                return loss
-        output = fused.run.forward(array, get_seed(), self.model._run_steps)
-        assert output is not None
-        value, gradient = self._loss_of(output, target)
-        fused.run.backward(gradient, settings)
-        self.optimizer.zero_grad()
-        fused.updated()
-        self.output = output
-        return value
-
-    def _train_on_labels(
-        self, fused: FusedStep, settings: list[tuple[Any, ...]], x: object, y: object, loss: LabelLoss
-    ) -> float | None:
-        """The loss where it is of labels and can be part of the pass; None, and nothing done,
-        elsewhere."""
-        if not fused.run.takes_labels:
-            return None
-        result = fused.run.step_on_labels(
-            x, get_seed(), self.model._run_steps, y, loss, settings
+    def _refuse(self, value: float) -> NoReturn:
+        last = "none" if self.last_finite_loss is None else f"{self.last_finite_loss:.6g}"
+        raise NonFiniteError(
+            f"the loss is {value} at step {self.steps + 1} (learning rate {self.optimizer.lr:g}, "
+            f"last finite loss {last}); the model is as before this step. A smaller learning rate, "
+            "or clip_norm= in the optimiser, may help"
         )
-        if result is None:
-            return None
-        value, output = result
-        self._check_finite(value)
-        self.optimizer.zero_grad()
-        fused.updated()
-        self.output = output
-        return value
 
     def _plain(self, array: Array, target: Array) -> float:
         """One batch with all gradients before the first update."""
