@@ -28,7 +28,7 @@ LOSS = nn.CrossEntropyLoss(reduction="sum")
 # (a velocity sums ten gradients), how long training goes on, and the descent over two weights.
 BATCH_SIZE, MOMENTUM_BATCH_SIZE = 64, 128
 LEARNING_RATE, MOMENTUM_LEARNING_RATE = 0.01, 0.001
-ITERATIONS, MEASUREMENTS = 1500, 150
+ITERATIONS, MEASUREMENTS, RATE_MEASUREMENTS = 1500, 150, 30
 LEVEL, LEVEL_ITERATIONS = 0.005, 100  # level: this close to the end, on average over so many
 SLICE_CLASS, SLICE_REACH, SLICE_RATE, SLICE_STEPS = 3, 8.0, 5.0, 30
 STEP = 1e-3  # of the gradient check
@@ -134,17 +134,17 @@ def run(setup: Setup) -> Report:
     rates = RATES[::3] if setup.quick else RATES
     enough = ITERATIONS // 5 if setup.quick else ITERATIONS
 
-    def setting(lr: float, momentum: float, batch_size: int) -> Setting:
+    def setting(lr: float, momentum: float, batch_size: int, measurements: int) -> Setting:
         batches = len(setup.dataset.train_labels) // batch_size
         epochs = setup.epochs or -(-enough // batches)
         return {
             "lr": lr, "momentum": momentum, "batch_size": batch_size, "epochs": epochs,
-            "measure_every": max(1, epochs * batches // MEASUREMENTS),
+            "measure_every": max(1, epochs * batches // measurements),
         }  # fmt: skip
 
-    chosen = [setting(lr, 0.0, BATCH_SIZE) for lr in rates]
-    chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE))
-    chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE))
+    chosen = [setting(lr, 0.0, BATCH_SIZE, RATE_MEASUREMENTS) for lr in rates]
+    chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE, MEASUREMENTS))
+    chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE, MEASUREMENTS))
     results = setup.runs(train, chosen, monitor="test_accuracy")
     by_rate = dict(zip(rates, results, strict=False))
     with_momentum, plain = results[-2], results[-1]
