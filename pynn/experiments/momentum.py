@@ -26,7 +26,7 @@ MOMENTUM = 0.9
 LOSS = nn.CrossEntropyLoss(reduction="sum")
 # Not published with the study, so ours: the batch size without momentum, the learning rate with it
 # (a velocity sums ten gradients), how long training goes on, and the descent over two weights.
-BATCH_SIZE, MOMENTUM_BATCH_SIZE = 64, 128
+BATCH_SIZE, MOMENTUM_BATCH_SIZE = 50, 128
 LEARNING_RATE, MOMENTUM_LEARNING_RATE = 0.01, 0.001
 ITERATIONS, MEASUREMENTS, RATE_MEASUREMENTS = 1500, 150, 30
 LEVEL, LEVEL_ITERATIONS = 0.005, 100  # level: this close to the end, on average over so many
