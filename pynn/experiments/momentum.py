@@ -197,19 +197,24 @@ def run(setup: Setup) -> Report:
         ("learning rate", "test accuracy"),
         [[lr, by_rate[lr]["test_accuracy"]] for lr in rates],
     )
+    seen = [row[part] for r in (plain, with_momentum) for row in r["rows"]
+            for part in ("train", "test")]  # fmt: skip
+    limits = float(np.quantile(seen, 0.02)) - 0.02, max(seen) + 0.01
     panels = [
         Panel(
             {part: ([row["samples"] / size for row in r["rows"]], [row[part] for row in r["rows"]])
              for part in ("train", "test")},
-            title=title, x="iteration",
+            title=title, x="iteration", limits=limits,
         )
         for title, r, size in (
-            (f"SGD, learning rate {LEARNING_RATE:g}, batches of {BATCH_SIZE}", plain, BATCH_SIZE),
-            (f"momentum {MOMENTUM:g}, learning rate {MOMENTUM_LEARNING_RATE:g}, batches of "
+            (f"SGD, rate {LEARNING_RATE:g}, batches of {BATCH_SIZE}", plain, BATCH_SIZE),
+            (f"momentum {MOMENTUM:g}, rate {MOMENTUM_LEARNING_RATE:g}, batches of "
              f"{MOMENTUM_BATCH_SIZE}", with_momentum, MOMENTUM_BATCH_SIZE),
         )
     ]  # fmt: skip
-    report.figure("curves", curves(panels), "Learning curves.")
+    report.figure(
+        "curves", curves(panels), "Learning curves; the first few measurements may lie below."
+    )
     weights = io.load(f"{plain['folder']}/model.safetensors")["weight"][:, :-1]
     report.figure(
         "weights",
