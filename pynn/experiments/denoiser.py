@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 import pynn
 from pynn import init, io, nn, optim
 from pynn.data import Dataset
-from pynn.experiments.setup import Setup, around, at_least, within_share
-from pynn.report import Comparison, Panel, Report, curves, images
+from pynn.experiments.setup import Setup, Study, around, at_least, within_share
+from pynn.report import Comparison, Panel, curves, images
 from pynn.train.settings import Setting
 from pynn.train.sweep import Result, SweepRun
 
@@ -105,7 +105,7 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     }
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """Both tables, and five seeds of the fragile setting."""
     epochs = setup.epochs or (2 if setup.quick else 6)
     biases = BIASES[::3] if setup.quick else BIASES
@@ -123,7 +123,7 @@ def run(setup: Setup) -> Report:
     fragile = [setting(-1.5, "shared", "Adam", 0.1, seed) for seed in seeds]
     other_form = [setting(-1.5, "shared", "averaged momentum", 0.1)]
     chosen = of_bias + of_optimiser + fragile + other_form
-    results = setup.runs(train, chosen, monitor="error")
+    [results] = yield [setup.sweep(train, chosen, monitor="error")]
     by_setting = {
         (s["bias"], s["kind"], s["optimiser"], s["lr"], s["seed"]): r
         for s, r in zip(chosen, results, strict=True)

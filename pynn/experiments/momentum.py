@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 import pynn
 from pynn import init, io, nn, ops, optim
 from pynn.data import Batches
-from pynn.experiments.setup import Setup, around, at_least, within_factor
-from pynn.report import Contour, Panel, Report, contours, curves, images
+from pynn.experiments.setup import Setup, Study, around, at_least, within_factor
+from pynn.report import Contour, Panel, contours, curves, images
 from pynn.testing import gradcheck
 from pynn.testing.one_weight import descend_one_by_one
 from pynn.train.landscape import LossSlice
@@ -72,30 +72,29 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     }
 
 
-def check_gradient(setup: Setup) -> float:
-    """The largest error of the derivatives of 200 images' loss by each weight on its own, relative
+def check_gradient(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """The largest error of the derivatives of some images' loss by each weight on its own, relative
     to that derivative, against central differences over four points, in float64."""
-    count = 20 if setup.quick else 200
-    x, y = with_one(setup.dataset.train_images[:count]), setup.dataset.train_labels[:count]
-    pynn.manual_seed(setup.seed)
-    return gradcheck(
+    count = setting["images"]
+    x, y = with_one(run.data.train_images[:count]), run.data.train_labels[:count]
+    checked = gradcheck(
         network(x.shape[1]), x, check_inputs=False, max_elements=None, order=4, eps=STEP,
         loss=lambda logits: ops.cross_entropy(logits, y, reduction="none", return_grad=True),
         raise_error=False,
-    ).own_error  # fmt: skip
+    )  # fmt: skip
+    return {"error": checked.own_error}
 
 
-def cost_of_gradients(setup: Setup) -> dict[str, float]:
+def cost_of_gradients(setting: Setting, run: SweepRun) -> dict[str, Any]:
     """Seconds for ten epochs of updates: of each weight on its own, by NumPy, and native."""
-    x, y = with_one(setup.dataset.train_images), setup.dataset.train_labels
-    pynn.manual_seed(setup.seed)
+    x, y = with_one(run.data.train_images), run.data.train_labels
     model = network(x.shape[1])
     size = model.weight.size
     places = list(np.ndindex(model.weight.shape))[:: size // 100]
     batch = x[:MOMENTUM_BATCH_SIZE], y[:MOMENTUM_BATCH_SIZE]
     batches = 10 * (len(y) // MOMENTUM_BATCH_SIZE)
     some = min(50, batches // 10)
-    order = np.random.default_rng(setup.seed).permutation(len(y))[: some * MOMENTUM_BATCH_SIZE]
+    order = np.random.default_rng(run.seed).permutation(len(y))[: some * MOMENTUM_BATCH_SIZE]
 
     def one_by_one() -> None:
         with pynn.backend("numpy"):
@@ -111,11 +110,12 @@ def cost_of_gradients(setup: Setup) -> dict[str, float]:
         with pynn.backend(backend):
             return _seconds(epoch) / some * batches
 
-    return {
+    costs = {
         "each weight on its own": _seconds(one_by_one) / len(places) * size * batches,
         "NumPy": at_once("numpy"),
         "native": at_once("native"),
     }
+    return {"costs": costs}
 
 
 def _seconds(function: Callable[[], None]) -> float:
@@ -129,7 +129,7 @@ def _seconds(function: Callable[[], None]) -> float:
     return sorted(times)[2]
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """The six parts, in order."""
     rates = RATES[::3] if setup.quick else RATES
     enough = ITERATIONS // 5 if setup.quick else ITERATIONS
@@ -145,7 +145,12 @@ def run(setup: Setup) -> Report:
     chosen = [setting(lr, 0.0, BATCH_SIZE, RATE_MEASUREMENTS) for lr in rates]
     chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE, MEASUREMENTS))
     chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE, MEASUREMENTS))
-    results = setup.runs(train, chosen, monitor="test_accuracy")
+    checks: list[Setting] = [{"images": 20 if setup.quick else 200}]
+    results, [check], [timed] = yield [
+        setup.sweep(train, chosen, monitor="test_accuracy"),
+        setup.sweep(check_gradient, checks),
+        setup.sweep(cost_of_gradients, [{}], first=True),
+    ]
     by_rate = dict(zip(rates, results, strict=False))
     with_momentum, plain = results[-2], results[-1]
 
@@ -156,9 +161,8 @@ def run(setup: Setup) -> Report:
         loss="cross-entropy summed over the batch",
     )  # fmt: skip
     report.figure("gallery", _gallery(setup), "Ten samples of each class.")
-    error = check_gradient(setup)
+    error, seconds = check["error"], timed["costs"]
     best = max(rates, key=lambda lr: float(by_rate[lr]["test_accuracy"]))
-    seconds = cost_of_gradients(setup)
     times = seconds["each weight on its own"] / seconds["NumPy"]
     flat, steep, figure = _landscape(setup, plain["folder"])
     report.compare(
