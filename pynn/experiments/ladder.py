@@ -140,7 +140,7 @@ def run(setup: Setup) -> Study:
             train, chosen, monitor="test_accuracy",
             length=lambda s: s["epochs"] * (6 if s["network"] == 4 else 1),
         ),
-        setup.sweep(time_convolutions, [{}], first=True),
+        setup.sweep(time_convolutions, [{"size": setup.size // 2}], first=True),
         setup.sweep(train_beside_torch, [{"network": number} for number in SETTINGS], first=True),
     ]  # fmt: skip
 
@@ -236,7 +236,7 @@ def _panel(setting: Setting, result: Result) -> Panel:
 
 def time_convolutions(setting: Setting, run: SweepRun) -> dict[str, Any]:
     """Network 4's second convolution of one image in three ways."""
-    rng, size = np.random.default_rng(0), run.data.train_images.shape[-1] // 2
+    rng, size = np.random.default_rng(0), setting["size"]
     x = rng.random((1, 8, size, size), dtype=np.float32)
     w = rng.random((8, 8, 3, 3), dtype=np.float32)
 

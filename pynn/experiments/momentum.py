@@ -88,13 +88,14 @@ def check_gradient(setting: Setting, run: SweepRun) -> dict[str, Any]:
 def cost_of_gradients(setting: Setting, run: SweepRun) -> dict[str, Any]:
     """Seconds for ten epochs of updates: of each weight on its own, by NumPy, and native."""
     x, y = with_one(run.data.train_images), run.data.train_labels
+    batch_size: int = setting["batch_size"]
     model = network(x.shape[1])
     size = model.weight.size
     places = list(np.ndindex(model.weight.shape))[:: size // 100]
-    batch = x[:MOMENTUM_BATCH_SIZE], y[:MOMENTUM_BATCH_SIZE]
-    batches = 10 * (len(y) // MOMENTUM_BATCH_SIZE)
+    batch = x[:batch_size], y[:batch_size]
+    batches = 10 * (len(y) // batch_size)
     some = min(50, batches // 10)
-    order = np.random.default_rng(run.seed).permutation(len(y))[: some * MOMENTUM_BATCH_SIZE]
+    order = np.random.default_rng(run.seed).permutation(len(y))[: some * batch_size]
 
     def one_by_one() -> None:
         with pynn.backend("numpy"):
@@ -105,7 +106,7 @@ def cost_of_gradients(setting: Setting, run: SweepRun) -> dict[str, Any]:
         step = pynn.compile(model, LOSS, optim.SGD(model.parameters(), lr=MOMENTUM_LEARNING_RATE))
 
         def epoch() -> None:
-            step.epoch(x, y, order, batch_size=MOMENTUM_BATCH_SIZE)
+            step.epoch(x, y, order, batch_size=batch_size)
 
         with pynn.backend(backend):
             return _seconds(epoch) / some * batches
@@ -146,10 +147,11 @@ def run(setup: Setup) -> Study:
     chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE, MEASUREMENTS))
     chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE, MEASUREMENTS))
     checks: list[Setting] = [{"images": 20 if setup.quick else 200}]
+    costs: list[Setting] = [{"batch_size": MOMENTUM_BATCH_SIZE}]
     results, [check], [timed] = yield [
         setup.sweep(train, chosen, monitor="test_accuracy"),
         setup.sweep(check_gradient, checks),
-        setup.sweep(cost_of_gradients, [{}], first=True),
+        setup.sweep(cost_of_gradients, costs, first=True),
     ]
     by_rate = dict(zip(rates, results, strict=False))
     with_momentum, plain = results[-2], results[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -129,16 +129,18 @@ def _run(setups: Mapping[str, Setup]) -> tuple[list[Report], float]:
     ]
     shared = setups[order[0]]
     reports: dict[str, Report] = {}
-    for place, results in sweep_all(
+    sweeps = sweep_all(
         [each for _, _, each in asked], jobs=shared.jobs, threads=shared.threads,
         progress=shared.progress,
-    ):  # fmt: skip
-        name, number, _ = asked[place]
-        studies[name].results[number] = results
-        while order and studies[order[0]].complete:
-            name = order.pop(0)
-            with _threads_of_one(shared):
-                reports[name] = studies[name].report()
+    )  # fmt: skip
+    with closing(sweeps):  # an error of a report ends the runs under way
+        for place, found in sweeps:
+            name, number, _ = asked[place]
+            studies[name].results[number] = found
+            while order and studies[order[0]].complete:
+                name = order.pop(0)
+                with _threads_of_one(shared):
+                    reports[name] = studies[name].report()
     kept_seconds = sum(study.kept_seconds for study in studies.values())
     return [reports[name] for name in setups], kept_seconds
 

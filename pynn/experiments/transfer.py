@@ -191,13 +191,6 @@ def _trunk(setting: Setting, task: Task) -> tuple[nn.Module, Callable[[Any], Arr
 def run(setup: Setup) -> Study:
     """Pretrain where no weights are named; then all kinds of features."""
     iterations = setup.epochs or (40 if setup.quick else ITERATIONS)
-    report = setup.report(
-        "transfer", "Transfer: frozen features under a new head",
-        head=f"dropout {DROPOUT}, {HEAD[0]}, ReLU, dropout {DROPOUT}, {HEAD[1]}, ReLU, classes",
-        optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, full batch",
-        features="less their means over the training images, divided by their standard deviation",
-        random_weights="He uniform", iterations=iterations,
-    )  # fmt: skip
     pretraining: Setting = {}
     if setup.weights is not None:
         network, origin, scratch = "AlexNet", setup.weights.name, min(iterations, LARGE_SCRATCH)
@@ -236,6 +229,13 @@ def run(setup: Setup) -> Study:
     found_by_all = yield sweeps
     results = dict(zip(settings, itertools.chain(*found_by_all), strict=True))
 
+    report = setup.report(
+        "transfer", "Transfer: frozen features under a new head",
+        head=f"dropout {DROPOUT}, {HEAD[0]}, ReLU, dropout {DROPOUT}, {HEAD[1]}, ReLU, classes",
+        optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, full batch",
+        features="less their means over the training images, divided by their standard deviation",
+        random_weights="He uniform", iterations=iterations,
+    )  # fmt: skip
     report.note(task.found.note)
     if task.source is None:
         said = f"AlexNet up to the fourth convolution, weights of {origin}."

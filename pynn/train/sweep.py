@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def sweep_all(
     jobs: int = 1,
     threads: int | None = None,
     progress: bool | str = "auto",
-) -> Iterator[tuple[int, list[Result]]]:
+) -> Generator[tuple[int, list[Result]], None, None]:
     """Run some sweeps in one queue, so that no processor waits while there is a run left.
 
     Args:
