@@ -268,7 +268,8 @@ void run(const OuterProduct<T>& p) {
   const Walk walk = find_walk(p, a_step, b_step);
   // Whole runs at a time, or parts of the only one.
   const std::int64_t runs = p.depth_block / p.run;
-  const std::int64_t depth_block = p.run >= p.depth ? p.depth_block : (runs > 1 ? runs : 1) * p.run;
+  const bool parts = p.depth_block >= p.depth || p.run >= p.depth;
+  const std::int64_t depth_block = parts ? p.depth_block : (runs > 1 ? runs : 1) * p.run;
 
   std::int64_t k = 0;
   do {  // once even where depth is 0: C gets its start
