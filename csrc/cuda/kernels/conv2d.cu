@@ -281,6 +281,24 @@ double direct_cost(const Geometry& g, std::int64_t columns, int channels, int pl
   return waves * term * (0.25 + filled);
 }
 
+struct DirectTile {
+  int channels, places;
+};
+DirectTile forced_tile{0, 0};
+
+// The cheapest of the tiles, or the one that is forced.
+template <std::size_t kCount>
+DirectTile choose_tile(const Geometry& g, std::int64_t columns, const DirectTile (&tiles)[kCount]) {
+  DirectTile best = tiles[0];
+  for (const DirectTile& tile : tiles) {
+    if (tile.channels == forced_tile.channels && tile.places == forced_tile.places) return tile;
+    if (direct_cost(g, columns, tile.channels, tile.places) <
+        direct_cost(g, columns, best.channels, best.places))
+      best = tile;
+  }
+  return best;
+}
+
 template <typename T, bool kBackward>
 void run_direct(Direct<T> d, cudaStream_t stream) {
   if (d.columns == 0 || d.g.channels == 0) return;
@@ -288,16 +306,9 @@ void run_direct(Direct<T> d, cudaStream_t stream) {
   if constexpr (sizeof(T) == 8) {
     launch_direct<T, kBackward, 4, 1, false>(d, stream);
   } else {
-    constexpr int kChannels[] = {1, 4, 8, 16}, kPlaces[] = {1, 4};
-    double least = 0;
-    int channels = 0, places = 0;
-    for (const int c : kChannels)
-      for (const int p : kPlaces) {
-        if (c == 16 && p == 1) continue;
-        const double cost = direct_cost(d.g, d.columns, c, p);
-        if (channels == 0 || cost < least) least = cost, channels = c, places = p;
-      }
-    const auto is = [&](int c, int p) { return channels == c && places == p; };
+    constexpr DirectTile kTiles[] = {{1, 1}, {1, 4}, {4, 1}, {4, 4}, {8, 1}, {8, 4}, {16, 4}};
+    const DirectTile tile = choose_tile(d.g, d.columns, kTiles);
+    const auto is = [tile](int c, int p) { return tile.channels == c && tile.places == p; };
     if (is(1, 1)) launch_direct<T, kBackward, 1, 1, false>(d, stream);
     if (is(1, 4)) launch_direct<T, kBackward, 1, 4, false>(d, stream);
     if (is(4, 1)) launch_direct<T, kBackward, 4, 1, false>(d, stream);
@@ -315,14 +326,9 @@ void run_pooled(Direct<T> d, cudaStream_t stream) {
   if constexpr (sizeof(T) == 8) {
     launch_direct<T, false, 4, 4, true>(d, stream);
   } else {
-    constexpr int kChannels[] = {1, 4, 8};
-    double least = 0;
-    int channels = 0;
-    for (const int c : kChannels) {
-      // The tiles are counted as columns, and every thread has the four places of one.
-      const double cost = direct_cost(d.g, 4 * std::int64_t{d.columns}, c, 4);
-      if (channels == 0 || cost < least) least = cost, channels = c;
-    }
+    constexpr DirectTile kTiles[] = {{1, 4}, {4, 4}, {8, 4}};
+    // Tiles of positions are the columns here, and every thread has the four places of one.
+    const int channels = choose_tile(d.g, 4 * std::int64_t{d.columns}, kTiles).channels;
     if (channels == 1) launch_direct<T, false, 1, 4, true>(d, stream);
     if (channels == 4) launch_direct<T, false, 4, 4, true>(d, stream);
     if (channels == 8) launch_direct<T, false, 8, 4, true>(d, stream);
@@ -589,6 +595,8 @@ void conv2d_backward_weight(const Conv2dShape& s, Precision precision, const T* 
             "clearing memory");
   }
 }
+
+void conv2d_set_tile(int channels, int places) { forced_tile = {channels, places}; }
 
 #define PYNN_INSTANTIATE(T)                                                                        \
   template void conv2d_forward(const Conv2dShape&, Precision, const T*, const T*, const T*,        \

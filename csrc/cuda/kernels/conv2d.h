@@ -40,4 +40,9 @@ template <typename T>
 void conv2d_backward_weight(const Conv2dShape& s, Precision precision, const T* dy, const T* x,
                             T* dw, T* db, cudaStream_t stream);
 
+// Makes every thread of a convolution without tensor cores have this many channels (1, 4, 8 or 16)
+// and positions (1 or 4; not 16 and 1), whatever the shape; 0 and 0: as the shape asks. For tests:
+// it changes no bit.
+void conv2d_set_tile(int channels, int places);
+
 }  // namespace pynn::cuda
