@@ -31,6 +31,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     training_kernel(int inner, double eps, const T* x, const T* weight, const T* bias,
                     ActivationOf<T> activation, T* mean, T* var, T* y) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (32,)
   const int c = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const T* const x_c = x + static_cast<std::size_t>(c) * inner;
@@ -75,6 +76,7 @@ __global__ void __launch_bounds__(kThreads)
     backward_kernel(int inner, double eps, const T* dy, const T* x, const T* mean, const T* var,
                     const T* weight, bool training, bool add_dx, T* dx, bool add_parameters,
                     T* dweight, T* dbias) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (32,)
   const int c = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const T* const x_c = x + static_cast<std::size_t>(c) * inner;

@@ -22,6 +22,7 @@ struct Forward {
 template <typename T>
 __global__ void __launch_bounds__(256)
     row_sums_kernel(int rows, int columns, int width, const T* x, bool add, T* sums) {
+  begin_kernel();
   double* const lines = shared_memory<double>();  // (32,)
   const int thread = static_cast<int>(threadIdx.x);
   const int row =

@@ -95,6 +95,7 @@ struct Reduction {
 
 template <typename T>
 __global__ void __launch_bounds__(256) reduce_kernel(Reduction<T> reduction) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (32,)
   const Walk::Place first = reduction.kept.place(static_cast<int>(blockIdx.x));
   LongSum<T> sum;

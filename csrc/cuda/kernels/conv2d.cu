@@ -29,6 +29,9 @@ struct Geometry {
   int KH, KW, stride_h, stride_w, dilation_h, dilation_w;
   int top, left;
   Divider samples, across;  // N, PW
+  // Backward, with a stride, only some pixels of dy meet a pixel of x: those that these divide.
+  bool strided = false;
+  Divider down_step, across_step;
 
   __host__ __device__ int plane() const { return IH * IW * N; }
   __host__ __device__ int taps() const { return KH * KW; }
@@ -65,30 +68,52 @@ Geometry backward_geometry(const Conv2dShape& s) {
   std::swap(g.IH, g.PH);
   std::swap(g.IW, g.PW);
   g.across = Divider(g.PW);
+  g.strided = g.stride_h > 1 || g.stride_w > 1;
+  g.down_step = Divider(g.stride_h);
+  g.across_step = Divider(g.stride_w);
   return g;
 }
 
-// Where tap (kh, kw) of a position (row, column) lies in the image.
+// Where the window of a position begins in the image, and how far from there a tap is. `place` and
+// `offset` are the same in elements of a channel.
+struct Spot {
+  int h, v, place;
+};
+struct Reach {
+  int h, v, offset, channel;  // channel: its plane's place, where it belongs to a channel
+};
+
 template <bool kBackward>
-__device__ __forceinline__ bool find_pixel(const Geometry& g, int row, int column, int kh, int kw,
-                                           int& h, int& v) {
-  if constexpr (!kBackward) {
-    h = row * g.stride_h - g.top + kh * g.dilation_h;
-    v = column * g.stride_w - g.left + kw * g.dilation_w;
-  } else {
-    h = row + g.top - kh * g.dilation_h;
-    v = column + g.left - kw * g.dilation_w;
+__device__ __forceinline__ Spot spot(const Geometry& g, int row, int column, int sample) {
+  Spot s;
+  s.h = kBackward ? row + g.top : row * g.stride_h - g.top;
+  s.v = kBackward ? column + g.left : column * g.stride_w - g.left;
+  s.place = (g.strided ? 0 : (s.h * g.IW + s.v) * g.N) + sample;
+  return s;
+}
+template <bool kBackward>
+__device__ __forceinline__ Reach reach(const Geometry& g, int kh, int kw) {
+  Reach r;
+  r.h = (kBackward ? -kh : kh) * g.dilation_h;
+  r.v = (kBackward ? -kw : kw) * g.dilation_w;
+  r.offset = (r.h * g.IW + r.v) * g.N;
+  r.channel = 0;
+  return r;
+}
+// Whether there is such a pixel, and where.
+template <bool kBackward>
+__device__ __forceinline__ bool find_pixel(const Geometry& g, const Spot& s, const Reach& r,
+                                           int& place) {
+  int h = s.h + r.h, v = s.v + r.v;
+  if (kBackward && g.strided) {
     if (h < 0 || v < 0) return false;
-    if (g.stride_h > 1) {
-      if (h % g.stride_h != 0) return false;
-      h /= g.stride_h;
-    }
-    if (g.stride_w > 1) {
-      if (v % g.stride_w != 0) return false;
-      v /= g.stride_w;
-    }
+    if (g.down_step.split(h, h) != 0 || g.across_step.split(v, v) != 0) return false;
+    place = (h * g.IW + v) * g.N + s.place;
+  } else {
+    place = s.place + r.offset;
   }
-  return h >= 0 && h < g.IH && v >= 0 && v < g.IW;
+  return static_cast<unsigned>(h) < static_cast<unsigned>(g.IH) &&
+         static_cast<unsigned>(v) < static_cast<unsigned>(g.IW);
 }
 
 constexpr int kDirectThreads = 128;
@@ -125,6 +150,7 @@ struct Direct {
 template <typename T, bool kBackward, int kChannels, int kPlaces, bool kPooled>
 __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 : 2)
     direct_kernel(Direct<T> d) {
+  begin_kernel();
   T* const weights = shared_memory<T>();  // (taps, channels of the image, kChannels) of a run
   const Geometry& g = d.g;
   const int thread = static_cast<int>(threadIdx.x);
@@ -141,22 +167,20 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
 
   constexpr int kColumns = kPooled ? 1 : kPlaces;
   const int column0 = static_cast<int>(blockIdx.x) * kDirectThreads * kColumns + thread;
-  int row[kPlaces], across[kPlaces], sample[kPlaces];
+  Spot spots[kPlaces];
   PYNN_UNROLL
   for (int q = 0; q < kColumns; ++q) {
     const int column = min(column0 + q * kDirectThreads, d.columns - 1);
     int position, line;
-    sample[q] = g.samples.split(column, position);
+    const int sample = g.samples.split(column, position);
     if constexpr (kPooled) {
       const int tile = d.tiles_across.split(position, line);
       PYNN_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        row[i] = 2 * line + i / 2;
-        across[i] = 2 * tile + i % 2;
-        sample[i] = sample[0];
-      }
+      for (int i = 0; i < 4; ++i)
+        spots[i] = spot<kBackward>(g, 2 * line + i / 2, 2 * tile + i % 2, sample);
     } else {
-      across[q] = g.across.split(position, row[q]);
+      const int across = g.across.split(position, line);
+      spots[q] = spot<kBackward>(g, line, across, sample);
     }
   }
 
@@ -180,13 +204,14 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
       __syncthreads();
       int kh = tap0 / g.KW, kw = tap0 % g.KW;
       for (int tap = 0; tap < run_taps; ++tap) {
+        const Reach tap_reach = reach<kBackward>(g, kh, kw);
         bool inside[kPlaces], any = false;
         const T* pixel[kPlaces];
         PYNN_UNROLL
         for (int q = 0; q < kPlaces; ++q) {
-          int h, v;
-          inside[q] = find_pixel<kBackward>(g, row[q], across[q], kh, kw, h, v);
-          pixel[q] = image + (inside[q] ? (c0 * g.IH + h) * g.IW + v : 0) * g.N + sample[q];
+          int place;
+          inside[q] = find_pixel<kBackward>(g, spots[q], tap_reach, place);
+          pixel[q] = image + (inside[q] ? c0 * plane + place : 0);
           any = any || inside[q];
         }
         if (++kw == g.KW) {
@@ -337,58 +362,50 @@ void run_pooled(Direct<T> d, cudaStream_t stream) {
 
 // Factors of products that are gathered from an image.
 
-struct Place {
-  int row, across, sample;
-};
-struct Tap {
-  int offset, kh, kw;  // offset: of the channel's plane
-};
-
-// The image at a position (Place) and a channel and tap (Tap).
+// The image at a position (Spot) and a channel's tap (Reach).
 template <typename T, bool kBackward>
 struct Patches {
   Geometry g;
   Divider taps, KW;
   const T* image;
 
-  __device__ __forceinline__ Place place(int j) const {
-    Place place;
-    int position;
-    place.sample = g.samples.split(j, position);
-    place.across = g.across.split(position, place.row);
-    return place;
+  __device__ __forceinline__ Spot position(int j) const {
+    int position, line;
+    const int sample = g.samples.split(j, position);
+    const int across = g.across.split(position, line);
+    return spot<kBackward>(g, line, across, sample);
   }
-  __device__ __forceinline__ Tap tap(int i) const {
-    Tap result;
-    int channel;
+  __device__ __forceinline__ Reach tap(int i) const {
+    int channel, kh;
     const int tap = taps.split(i, channel);
-    result.kw = KW.split(tap, result.kh);
-    result.offset = channel * g.plane();
+    const int kw = KW.split(tap, kh);
+    Reach result = reach<kBackward>(g, kh, kw);
+    result.channel = channel * g.plane();
     return result;
   }
-  __device__ __forceinline__ T value(const Place& place, const Tap& tap) const {
-    int h, v;
-    if (!find_pixel<kBackward>(g, place.row, place.across, tap.kh, tap.kw, h, v)) return T(0);
-    return image[tap.offset + (h * g.IW + v) * g.N + place.sample];
+  __device__ __forceinline__ T value(const Spot& spot, const Reach& tap) const {
+    int place;
+    return find_pixel<kBackward>(g, spot, tap, place) ? image[tap.channel + place] : T(0);
   }
 };
 
 template <typename T, bool kBackward>
 struct PatchesOfTerms : Patches<T, kBackward> {  // b (channels and taps, positions)
   static constexpr Along kAlong = Along::lines;
-  __device__ __forceinline__ Place line(int j) const { return this->place(j); }
-  __device__ __forceinline__ Tap term(int k) const { return this->tap(k); }
-  __device__ __forceinline__ T at(const Place& place, const Tap& tap) const {
-    return this->value(place, tap);
+  __device__ __forceinline__ Spot line(int j) const { return this->position(j); }
+  __device__ __forceinline__ Reach term(int k) const { return this->tap(k); }
+  __device__ __forceinline__ T at(const Spot& spot, const Reach& tap) const {
+    return this->value(spot, tap);
   }
 };
 template <typename T>
 struct PatchesOfLines : Patches<T, false> {  // b (positions, channels and taps)
   static constexpr Along kAlong = Along::terms;
-  __device__ __forceinline__ Tap line(int j) const { return this->tap(j); }
-  __device__ __forceinline__ Place term(int k) const { return this->place(k); }
-  __device__ __forceinline__ T at(const Tap& tap, const Place& place) const {
-    return this->value(place, tap);
+  static constexpr bool kLinesAreTabled = true;
+  __device__ __forceinline__ Reach line(int j) const { return this->tap(j); }
+  __device__ __forceinline__ Spot term(int k) const { return this->position(k); }
+  __device__ __forceinline__ T at(const Reach& tap, const Spot& spot) const {
+    return this->value(spot, tap);
   }
 };
 
@@ -549,9 +566,12 @@ std::int64_t conv2d_weight_shards(const Conv2dShape& s) {
   constexpr std::int64_t kFewestTerms =
       512;  // of a shard: the groups of a block have some runs each
   const std::int64_t terms = narrow(s.N, g.PH, g.PW);
-  const std::int64_t tile = g.channels <= 16 ? 16 : 32;
   const std::int64_t lines = std::int64_t{g.image_channels} * g.taps();
-  const std::int64_t tiles = (g.channels + tile - 1) / tile * ((lines + 31) / 32) * g.groups;
+  const std::int64_t tile = g.channels <= 16 ? 16 : 32;
+  const std::int64_t tiles =
+      (fills_tiles(g.channels, lines) ? large_tiles(g.channels, lines)
+                                      : (g.channels + tile - 1) / tile * ((lines + 31) / 32)) *
+      g.groups;
   const std::int64_t wanted = kBlocks / (tiles > 0 ? tiles : 1), possible = terms / kFewestTerms;
   const std::int64_t shards = wanted < possible ? wanted : possible;
   return shards < 1 ? 1 : shards;

@@ -22,6 +22,7 @@ __device__ __forceinline__ bool ignored(const CrossEntropy<T, Label>& task, std:
 template <typename T, typename Label>
 __global__ void __launch_bounds__(kLossThreads)
     normaliser_kernel(CrossEntropy<T, Label> task, LossWorkspace* workspace) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (32,)
   double sum = 0;
   for (std::int64_t p = threadIdx.x; p < task.positions; p += kLossThreads) {
@@ -37,6 +38,7 @@ template <typename T, typename Label>
 __global__ void __launch_bounds__(kLossThreads)
     cross_entropy_kernel(CrossEntropy<T, Label> task, Lines lines, double normaliser,
                          LossResult result) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (kLineThreads,)
   if (normaliser < 0) normaliser = static_cast<const LossWorkspace*>(result.workspace)->normaliser;
   const double factor = normaliser == 0 ? 0 : 1 / normaliser;

@@ -22,6 +22,11 @@ struct Rows {
   int features;
   const Value* data;
   T scale, shift;
+  const std::int64_t* labels;  // null: none
+  std::int64_t* y;
+  __device__ __forceinline__ void row(int n) const {
+    if (labels) y[n] = labels[samples(n)];
+  }
   __device__ __forceinline__ T operator()(int n, int feature) const {
     return static_cast<T>(data[samples(n) * features + feature]) * scale + shift;
   }
@@ -46,13 +51,23 @@ struct Labels {
 template <typename Value, typename T>
 void gather(std::int64_t features, std::int64_t N, const Value* data, const std::int64_t* order,
             const StepState* state, double scale, double shift, T* x, cudaStream_t stream) {
+  gather_batch<Value, T>(features, N, data, nullptr, order, state, scale, shift, x, nullptr,
+                         stream);
+}
+
+template <typename Value, typename T>
+void gather_batch(std::int64_t features, std::int64_t N, const Value* data,
+                  const std::int64_t* labels, const std::int64_t* order, const StepState* state,
+                  double scale, double shift, T* x, std::int64_t* y, cudaStream_t stream) {
   narrow(features, N);
   transpose_tiles(narrow(N), narrow(features),
                   Rows<Value, T>{{narrow(N), order, state},
                                  narrow(features),
                                  data,
                                  static_cast<T>(scale),
-                                 static_cast<T>(shift)},
+                                 static_cast<T>(shift),
+                                 labels,
+                                 y},
                   x, stream);
 }
 
@@ -64,9 +79,12 @@ void gather_labels(std::int64_t each, std::int64_t N, const Label* data, const s
             stream);
 }
 
-#define PYNN_INSTANTIATE(Value, T)                                                    \
-  template void gather(std::int64_t, std::int64_t, const Value*, const std::int64_t*, \
-                       const StepState*, double, double, T*, cudaStream_t);
+#define PYNN_INSTANTIATE(Value, T)                                                          \
+  template void gather(std::int64_t, std::int64_t, const Value*, const std::int64_t*,       \
+                       const StepState*, double, double, T*, cudaStream_t);                 \
+  template void gather_batch(std::int64_t, std::int64_t, const Value*, const std::int64_t*, \
+                             const std::int64_t*, const StepState*, double, double, T*,     \
+                             std::int64_t*, cudaStream_t);
 PYNN_INSTANTIATE(std::uint8_t, float)
 PYNN_INSTANTIATE(std::uint8_t, double)
 PYNN_INSTANTIATE(float, float)

@@ -16,6 +16,13 @@ template <typename Value, typename T>
 void gather(std::int64_t features, std::int64_t N, const Value* data, const std::int64_t* order,
             const StepState* state, double scale, double shift, T* x, cudaStream_t stream);
 
+// The same, and y (N,) = the labels (samples,) of those samples, in one kernel; labels may be null.
+// features > 0.
+template <typename Value, typename T>
+void gather_batch(std::int64_t features, std::int64_t N, const Value* data,
+                  const std::int64_t* labels, const std::int64_t* order, const StepState* state,
+                  double scale, double shift, T* x, std::int64_t* y, cudaStream_t stream);
+
 // The same for labels (samples, each): y (each, N). Label: std::uint8_t, std::int32_t,
 // std::int64_t.
 template <typename Label>

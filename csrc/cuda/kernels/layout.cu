@@ -10,6 +10,7 @@ template <typename T, typename U>
 struct Transposed {
   const T* x;
   int columns;
+  __device__ __forceinline__ void row(int) const {}
   __device__ __forceinline__ U operator()(int row, int column) const {
     return static_cast<U>(x[static_cast<std::size_t>(row) * columns + column]);
   }

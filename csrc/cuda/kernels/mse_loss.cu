@@ -13,6 +13,7 @@ template <typename T>
 __global__ void __launch_bounds__(kLossThreads)
     mse_kernel(int size, double factor, const T* prediction, const T* target, T* gradient,
                T* element_losses, LossResult result) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (33,)
   const T scale = static_cast<T>(2 * factor);
   LongSum<T> sum;

@@ -69,7 +69,8 @@ __device__ __forceinline__ void apply(const RmspropSettings<T>& s,
 
 template <typename T, typename Settings>
 __global__ void __launch_bounds__(kThreads)
-    update_kernel(UpdateTable<T> table, const Settings* settings, const StepState* state) {
+    update_kernel(UpdateTable<T> table, const Settings* settings, StepState* state) {
+  begin_kernel();
   if (state && state->failed) return;
   const UpdatePiece piece = table.pieces[blockIdx.x];
   const ParameterUpdate<T> parameter = table.parameters[piece.parameter];
@@ -85,6 +86,10 @@ __global__ void __launch_bounds__(kThreads)
     const T g = gradient_of(parameter, piece.first + i, table.clip_value);
     apply(s, parameter, piece.first + i, g * scale);
   }
+  if (!table.advances || !last_block(&state->finished, shared_memory<unsigned>())) return;
+  if (threadIdx.x != 0) return;
+  ++state->step;
+  ++state->index;
 }
 
 struct NormWorkspace {
@@ -95,6 +100,7 @@ struct NormWorkspace {
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     norm_kernel(UpdateTable<T> table, double* norm, StepState* state, NormWorkspace* workspace) {
+  begin_kernel();
   double* const shared = shared_memory<double>();  // (33,)
   volatile double* const partial = workspace->partial;
   const UpdatePiece piece = table.pieces[blockIdx.x];
@@ -147,9 +153,9 @@ std::int64_t update_pieces(const ParameterUpdate<T>* parameters, std::int64_t co
 }
 
 template <typename T, typename Settings>
-void update(const UpdateTable<T>& table, const Settings* settings, const StepState* state,
+void update(const UpdateTable<T>& table, const Settings* settings, StepState* state,
             cudaStream_t stream) {
-  launch(stream, static_cast<unsigned>(narrow(table.piece_count)), kThreads, 0,
+  launch(stream, static_cast<unsigned>(narrow(table.piece_count)), kThreads, sizeof(unsigned),
          update_kernel<T, Settings>, table, settings, state);
 }
 
@@ -171,15 +177,13 @@ void combine(std::int64_t shards, std::int64_t stride, std::int64_t size, const 
   pointwise(narrow(size), Combine<T>{narrow(shards), stride, parts, add, g}, stream);
 }
 
-#define PYNN_INSTANTIATE(T)                                                                     \
-  template std::int64_t update_pieces(const ParameterUpdate<T>*, std::int64_t, UpdatePiece*);   \
-  template void update(const UpdateTable<T>&, const SgdSettings<T>*, const StepState*,          \
-                       cudaStream_t);                                                           \
-  template void update(const UpdateTable<T>&, const AdamSettings<T>*, const StepState*,         \
-                       cudaStream_t);                                                           \
-  template void update(const UpdateTable<T>&, const RmspropSettings<T>*, const StepState*,      \
-                       cudaStream_t);                                                           \
-  template void gradient_norm(const UpdateTable<T>&, double*, StepState*, void*, cudaStream_t); \
+#define PYNN_INSTANTIATE(T)                                                                      \
+  template std::int64_t update_pieces(const ParameterUpdate<T>*, std::int64_t, UpdatePiece*);    \
+  template void update(const UpdateTable<T>&, const SgdSettings<T>*, StepState*, cudaStream_t);  \
+  template void update(const UpdateTable<T>&, const AdamSettings<T>*, StepState*, cudaStream_t); \
+  template void update(const UpdateTable<T>&, const RmspropSettings<T>*, StepState*,             \
+                       cudaStream_t);                                                            \
+  template void gradient_norm(const UpdateTable<T>&, double*, StepState*, void*, cudaStream_t);  \
   template void combine(std::int64_t, std::int64_t, std::int64_t, const T*, bool, T*, cudaStream_t);
 PYNN_INSTANTIATE(float)
 PYNN_INSTANTIATE(double)

@@ -47,12 +47,13 @@ struct UpdateTable {
   double clip_value = 0;
   double clip_norm = 0;
   const double* norm = nullptr;
+  bool advances = false;  // the step ends here: step_state.h's `advance` as well, in one kernel
 };
 
 // p, and its state, after one step; nothing where the step has failed. Settings:
 // pynn::SgdSettings<T>, AdamSettings<T> or RmspropSettings<T>. state may be null: index 0.
 template <typename T, typename Settings>
-void update(const UpdateTable<T>& table, const Settings* settings, const StepState* state,
+void update(const UpdateTable<T>& table, const Settings* settings, StepState* state,
             cudaStream_t stream);
 
 // *norm = the Euclidean norm of all gradients of the table, each element limited by clip_value

@@ -14,6 +14,7 @@ constexpr int kPointwiseEach =
 
 template <typename Element>
 __global__ void __launch_bounds__(kPointwiseThreads) pointwise_kernel(int size, Element element) {
+  begin_kernel();
   const int first = static_cast<int>(blockIdx.x) * kPointwiseThreads * kPointwiseEach +
                     static_cast<int>(threadIdx.x);
   PYNN_UNROLL

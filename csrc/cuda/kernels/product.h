@@ -281,12 +281,27 @@ struct StridedFactor {
   __device__ __forceinline__ T at(int line, int term) const { return from[line + term]; }
 };
 
+// Whether the lines of a factor take some computing to find: a block does it once then, and keeps
+// them in shared memory.
+template <typename Factor, typename = void>
+constexpr bool kTabled = false;
+template <typename Factor>
+constexpr bool kTabled<Factor, std::void_t<decltype(Factor::kLinesAreTabled)>> = true;
+
+template <typename Factor>
+using LineOf = decltype(std::declval<const Factor&>().line(0));
+
 // The runs of a factor that a thread brings to shared memory.
 template <typename T, typename Tile, typename Factor, int kLines, int kPitch, int kLoads>
 class Carrier {
  public:
-  __device__ __forceinline__ Carrier(const Factor& factor, int first_line, int lines, int member)
-      : factor_(factor), first_line_(first_line), lines_(lines), member_(member) {
+  // table (kLines,): where lines are tabled.
+  __device__ __forceinline__ Carrier(const Factor& factor, int first_line, int lines, int member,
+                                     LineOf<Factor>* table)
+      : factor_(factor), first_line_(first_line), lines_(lines), member_(member), table_(table) {
+    if constexpr (kTabled<Factor>)
+      for (int i = static_cast<int>(threadIdx.x); i < kLines; i += kProductThreads)
+        if (first_line + i < lines) table[i] = factor.line(first_line + i);
     if constexpr (Factor::kAlong == Along::lines) {
       static_assert(Tile::kGroupThreads % kLines == 0);
       const int line = first_line + member % kLines;
@@ -303,7 +318,7 @@ class Carrier {
       for (int i = 0; i < kLoads; ++i) {
         const int line =
             first_line_ + member_ / Tile::kRun + i * (Tile::kGroupThreads / Tile::kRun);
-        value_[i] = inside && line < lines_ ? factor_.at(factor_.line(line), term) : T(0);
+        value_[i] = inside && line < lines_ ? factor_.at(find(line), term) : T(0);
       }
     } else {
       PYNN_UNROLL
@@ -328,10 +343,18 @@ class Carrier {
   }
 
  private:
+  __device__ __forceinline__ LineOf<Factor> find(int line) const {
+    if constexpr (kTabled<Factor>)
+      return table_[line - first_line_];
+    else
+      return factor_.line(line);
+  }
+
   const Factor& factor_;
   const int first_line_, lines_, member_;
+  const LineOf<Factor>* const table_;
   bool inside_ = false;
-  decltype(factor_.line(0)) line_{};
+  LineOf<Factor> line_{};
   T value_[kLoads];
 };
 
@@ -340,6 +363,7 @@ class Carrier {
 template <typename T, typename Tile, typename Problem>
 __global__ void __launch_bounds__(kProductThreads, 2)
     product_kernel(Problem problem, Precision precision) {
+  begin_kernel();
   T* const shared = shared_memory<T>();
   const auto part = problem.part(static_cast<int>(blockIdx.z));
   const int group = static_cast<int>(threadIdx.x) / Tile::kGroupThreads;
@@ -348,10 +372,15 @@ __global__ void __launch_bounds__(kProductThreads, 2)
   const int column0 = static_cast<int>(blockIdx.x) * Tile::kN;
   T* const stage_a = shared + group * Tile::kStage;
   T* const stage_b = stage_a + Tile::kRun * Tile::kPitchA;
-  Carrier<T, Tile, std::decay_t<decltype(part.a)>, Tile::kM, Tile::kPitchA, Tile::kLoadsA> a(
-      part.a, row0, problem.M, member);
-  Carrier<T, Tile, std::decay_t<decltype(part.b)>, Tile::kN, Tile::kPitchB, Tile::kLoadsB> b(
-      part.b, column0, problem.N, member);
+  using A = std::decay_t<decltype(part.a)>;
+  using B = std::decay_t<decltype(part.b)>;
+  static_assert(!kTabled<A>);
+  auto* const table = reinterpret_cast<LineOf<B>*>(shared + Tile::kSharedBytes / sizeof(T));
+  Carrier<T, Tile, A, Tile::kM, Tile::kPitchA, Tile::kLoadsA> a(part.a, row0, problem.M, member,
+                                                                nullptr);
+  Carrier<T, Tile, B, Tile::kN, Tile::kPitchB, Tile::kLoadsB> b(part.b, column0, problem.N, member,
+                                                                table);
+  if constexpr (kTabled<B>) __syncthreads();
   const int warp = member / 32;
   const T* const warp_a = stage_a + warp / Tile::kWarpsAcross * Tile::kTileM;
   const T* const warp_b = stage_b + warp % Tile::kWarpsAcross * Tile::kTileN;
@@ -419,21 +448,31 @@ __global__ void __launch_bounds__(kProductThreads, 2)
   }
 }
 
+template <typename B, typename Tile>
+constexpr std::size_t kTableBytes = kTabled<B> ? Tile::kN * sizeof(LineOf<B>) : 0;
+
 template <typename T, typename Tile, typename Problem>
 void launch_product(const Problem& problem, int parts, Precision precision, cudaStream_t stream) {
+  using B = decltype(Problem::Part::b);
+  constexpr std::size_t kBytes = Tile::kSharedBytes + kTableBytes<B, Tile>;
+  static_assert(kBytes <= kMaxSharedBytes);
   const unsigned rows = blocks_of(problem.M, Tile::kM);
   if (rows > 65535 || parts > 65535)
     throw std::invalid_argument("a product of " + std::to_string(problem.M) + " rows, " +
                                 std::to_string(parts) + " times, is too large");
   launch(stream, dim3(blocks_of(problem.N, Tile::kN), rows, static_cast<unsigned>(parts)),
-         kProductThreads, Tile::kSharedBytes, product_kernel<T, Tile, Problem>, problem, precision);
+         kProductThreads, kBytes, product_kernel<T, Tile, Problem>, problem, precision);
 }
 
-// Products of a single part that would fill a large device with the largest tiles.
+// Whether the largest tiles are filled and keep a large device busy.
 constexpr std::int64_t kManyTiles = 100;
 
+inline bool fills_tiles(std::int64_t M, std::int64_t N) { return M >= 96 && N >= 48; }
+inline std::int64_t large_tiles(std::int64_t M, std::int64_t N) {
+  return (M + 127) / 128 * ((N + 63) / 64);
+}
 inline bool many_tiles(std::int64_t M, std::int64_t N, std::int64_t parts) {
-  return (M + 127) / 128 * ((N + 63) / 64) * parts >= kManyTiles;
+  return fills_tiles(M, N) && large_tiles(M, N) * parts >= kManyTiles;
 }
 
 template <typename T, typename Problem>

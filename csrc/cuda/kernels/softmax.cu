@@ -10,6 +10,7 @@ namespace {
 
 template <typename T, bool kLog>
 __global__ void __launch_bounds__(kLineThreads) forward_kernel(Lines lines, const T* x, T* y) {
+  begin_kernel();
   double* const buffer = shared_memory<double>();  // (kLineThreads,)
   const int line = lines.line();
   const bool valid = line < lines.count;
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(kLineThreads) forward_kernel(Lines lines, cons
 template <typename T, bool kLog>
 __global__ void __launch_bounds__(kLineThreads)
     backward_kernel(Lines lines, const T* dy, const T* y, bool add, T* dx) {
+  begin_kernel();
   double* const buffer = shared_memory<double>();  // (kLineThreads,)
   const int line = lines.line();
   const bool valid = line < lines.count;

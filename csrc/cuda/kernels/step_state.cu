@@ -6,6 +6,7 @@ namespace pynn::cuda {
 namespace {
 
 __global__ void advance_kernel(StepState* state) {
+  begin_kernel();
   if (state->failed) return;
   ++state->step;
   ++state->index;

@@ -14,6 +14,8 @@ struct StepState {
   std::uint32_t first_sample;  // of the batch, as random numbers count
   std::uint32_t index;         // of this step in its launch: which rows of `order`, settings, loss
   std::int32_t failed;         // a loss or a norm was not finite: whatever updates does nothing
+  std::uint32_t finished;      // 0 between kernels
+  std::uint32_t unused;        // 8 bytes together
 };
 
 // step and index go on by one, unless the step has failed.

@@ -11,13 +11,16 @@ namespace pynn::cuda {
 
 constexpr int kTile = 32, kTileRows = 8;
 
+// Source: source(row, column), and row(i), which is called once for each row.
 template <typename U, typename Source>
 __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_kernel(int rows, int columns, Source source, U* y) {
+  begin_kernel();
   U* const tile = shared_memory<U>();  // (kTile, kTile + 1)
   const int lane = static_cast<int>(threadIdx.x), line = static_cast<int>(threadIdx.y);
   const int column0 = static_cast<int>(blockIdx.x) * kTile;
   const int row0 = static_cast<int>(blockIdx.y) * kTile;
+  if (blockIdx.x == 0 && line == 0 && row0 + lane < rows) source.row(row0 + lane);
   for (int i = line; i < kTile; i += kTileRows)
     if (row0 + i < rows && column0 + lane < columns)
       tile[i * (kTile + 1) + lane] = source(row0 + i, column0 + lane);

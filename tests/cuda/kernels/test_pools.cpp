@@ -72,12 +72,12 @@ void check_max(const Case& test, const Activation& activation, bool add) {
   std::vector<Expected> expected(dx.size());
   if (add)
     for (std::size_t i = 0; i < dx.size(); ++i) expected[i].add(static_cast<double>(dx[i]));
-  each_pixel(w, planes, N,
-             [&](std::size_t place, std::size_t pixel, std::int64_t code, std::int64_t) {
-               if (static_cast<std::int64_t>(codes[place]) == code)
-                 expected[pixel].add(
-                     activated_backward(activation, double(dy[place]), double(at_y[place])));
-             });
+  each_pixel(
+      w, planes, N, [&](std::size_t place, std::size_t pixel, std::int64_t code, std::int64_t) {
+        if (static_cast<std::int64_t>(codes[place]) != code) return;
+        expected[pixel].add(activated_backward(activation, double(dy[place]), double(at_y[place])));
+        expected[pixel].magnitude += std::fabs(double(dy[place]));  // 1 - y y may cancel
+      });
   const std::string name = message("max ", test.name, " ", static_cast<int>(activation.kind));
   const auto device = run_alike(name, [&](Device& d) {
     T* const y_ = d.output<T>(size);

@@ -228,8 +228,9 @@ void check_mse(std::int64_t size, bool mean) {
     LossResult result;
     result.losses = d.output<double>(1);
     result.workspace = d.workspace(loss_workspace(size));
-    mse_loss(size, mean, d.input(prediction), d.input(target), d.output<T>(size), d.output<T>(size),
-             result, d.stream());
+    T *const gradient_ = d.output<T>(size), *const each_ = d.output<T>(size);
+    mse_loss(size, mean, d.input(prediction), d.input(target), gradient_, each_, result,
+             d.stream());
   });
   compare("mse", std::vector<T>{static_cast<T>(device->template result<double>(0)[0])}, {loss},
           16 + 4);
@@ -369,7 +370,7 @@ template <typename T>
 void check_dropout(std::int64_t features, std::int64_t N, double p) {
   Random random(18);
   const auto x = random.values<T>(features * N), before = random.values<T>(features * N);
-  const StepState state{0x123456789abcdefULL, 7, 100, 0, 0};
+  const StepState state{0x123456789abcdefULL, 7, 100, 0, 0, 0, 0};
   std::vector<T> y(x.size()), added(x.size());
   for (std::int64_t f = 0; f < features; ++f)
     for (std::int64_t n = 0; n < N; ++n) {
@@ -408,7 +409,7 @@ void check_drop_block(const DropBlock2dShape& s, std::int64_t N) {
   Random random(19);
   const std::int64_t features = s.C * s.H * s.W;
   const auto x = random.values<T>(features * N), before = random.values<T>(features * N);
-  const StepState state{99, 3, 11, 0, 0};
+  const StepState state{99, 3, 11, 0, 0, 0, 0};
   std::vector<T> y(x.size());
   for (std::int64_t n = 0; n < N; ++n) {
     std::vector<char> keeps(at(features), 1);
@@ -559,7 +560,8 @@ void check_update(const std::string& rule, const Settings<double>& of_first,
       StepState state{};
       state.index = 1;
       state.failed = fails;
-      auto* const state_ = d.input(std::vector<StepState>{state});
+      auto* const state_ = d.updated(std::vector<StepState>{state});
+      table.advances = true;
       if (limits.norm > 0) {
         auto* const norm_ = d.updated(std::vector<double>{0});
         gradient_norm(table, norm_, state_, d.workspace(gradient_norm_workspace(table.piece_count)),
@@ -582,9 +584,12 @@ void check_update(const std::string& rule, const Settings<double>& of_first,
           compare(which, device->template result<T>(3 * i + k), expected[3 * i + k], 12);
       }
     }
+    const StepState after = device->template result<StepState>(12)[0];
+    CHECK(after.index == (fails ? 1 : 2) && after.step == (fails ? 0 : 1) && after.finished == 0,
+          name);
     if (limits.norm > 0)
-      compare(name + " norm", device->template result<double>(12), {{norm, norm}},
-              16 * kEps<T> / kEps<double>);
+      compare(name + " norm", device->template result<double>(13), {{norm, norm}},
+              (sizeof(T) == 8 ? 1545 : 16 * kEps<float> / kEps<double>));
   }
 }
 
@@ -621,7 +626,8 @@ TEST(a_norm_that_is_not_finite_fails_the_step) {
     table.parameters = d.input(std::vector<ParameterUpdate<float>>{parameter});
     table.pieces = d.input(std::vector<UpdatePiece>{piece});
     table.piece_count = 1;
-    gradient_norm(table, d.output<double>(1), d.updated(std::vector<StepState>{StepState{}}),
+    auto* const norm = d.output<double>(1);
+    gradient_norm(table, norm, d.updated(std::vector<StepState>{StepState{}}),
                   d.workspace(gradient_norm_workspace(1)), d.stream());
   });
   CHECK(device->result<StepState>(1)[0].failed == 1);

@@ -255,15 +255,24 @@ void check_gather(std::int64_t features, std::int64_t N, bool ordered, bool with
     for (std::int64_t each = 0; each < 2; ++each)
       y[at(each * N + n)] = labels[at(2 * sample + each)];
   }
+  std::vector<std::int64_t> first_labels;
+  for (std::int64_t i = 0; i < samples; ++i) first_labels.push_back(labels[at(2 * i)]);
   const auto device = run_alike("gather", [&](Device& d) {
     const auto* const state_ = with_state ? d.input(std::vector<StepState>{state}) : nullptr;
     const std::int64_t* const order_ = ordered ? d.input(order) : nullptr;
     gather(features, N, d.input(data), order_, state_, 0.5, 1, d.output<T>(features * N),
            d.stream());
     gather_labels(2, N, d.input(labels), order_, state_, d.output<std::int64_t>(2 * N), d.stream());
+    T* const x_ = d.output<T>(features * N);
+    auto* const y_ = d.output<std::int64_t>(N);
+    gather_batch(features, N, d.input(data), d.input(first_labels), order_, state_, 0.5, 1, x_, y_,
+                 d.stream());
   });
   compare_exactly("gather", device->template result<T>(0), x);  // both roundings are exact
   compare_exactly("gather labels", device->template result<std::int64_t>(1), y);
+  compare_exactly("gather_batch", device->template result<T>(2), x);
+  y.resize(at(N));
+  compare_exactly("gather_batch labels", device->template result<std::int64_t>(3), y);
 }
 
 TEST(batches_of_a_data_set) {
@@ -277,7 +286,7 @@ TEST(batches_of_a_data_set) {
 }
 
 TEST(steps_advance_until_one_fails) {
-  StepState state{5, 7, 0, 3, 0}, failed{5, 7, 0, 3, 1};
+  StepState state{5, 7, 0, 3, 0, 0, 0}, failed{5, 7, 0, 3, 1, 0, 0};
   const auto device = run_alike("advance", [&](Device& d) {
     advance(d.updated(std::vector<StepState>{state}), d.stream());
     advance(d.updated(std::vector<StepState>{failed}), d.stream());
