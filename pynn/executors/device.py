@@ -53,9 +53,8 @@ class DevicePlan(Plan):
         self.precision = precision
         super().__init__(graph, needed)
         self._committed = [
-            index for index, node in enumerate(graph.nodes)
-            if node.operator.commit is not None and index not in self.core.foreign
-        ]  # fmt: skip
+            index for index in range(len(graph.nodes)) if self.core.has_statistics(index)
+        ]
 
     def _compile(self, *graph: Any) -> Any:
         return cuda_module().Plan(*graph, self.precision)

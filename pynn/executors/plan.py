@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pynn import _core
+from pynn.backends import get_backend
 from pynn.errors import ShapeError
 from pynn.executors.tape import (
     Gradients,
@@ -300,8 +301,14 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
 
 
 def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
-    """The same, or a ShapeError."""
-    plan = plan_for(graph, needed)
+    """The plan that runs on the current back end (the native one's, where that has none), or a
+    ShapeError."""
+    if get_backend() == "cuda":
+        from pynn.executors.device import device_plan_for
+
+        plan: Plan | None = device_plan_for(graph, needed)
+    else:
+        plan = plan_for(graph, needed)
     if plan is None:
         raise ShapeError(
             f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "

@@ -29,6 +29,7 @@ def test_parameters_come_back_when_they_are_read(on_cuda):
     model = perceptron()
     step, opt = compiled(model)
     x, y = batch()
+    step(x, y)
     view = model[0].weight.data
     before = view.copy()
     step(x, y)

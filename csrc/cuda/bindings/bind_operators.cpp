@@ -812,11 +812,12 @@ py::tuple mse_loss_of(py::handle prediction_object, py::handle target_object,
     T* const dx = return_grad ? bench.room(size) : nullptr;
     T* const each = reduction == Reduction::kNone ? bench.room(size) : nullptr;
     const LossResult result = loss_result(bench, size);
-    mse_loss<T>(size, reduction == Reduction::kMean, bench.put(prediction, true),
-                bench.put(target, true), dx, each, result, stream());
-    loss = each ? py::object(bench.get(each, shape, true))
+    // In the layout of plans, so that sums have their order, and their bits.
+    mse_loss<T>(size, reduction == Reduction::kMean, bench.put(prediction, false),
+                bench.put(target, false), dx, each, result, stream());
+    loss = each ? py::object(bench.get(each, shape, false))
                 : py::object(py::float_(value_of<T>(result)));
-    if (dx) gradient = bench.get(dx, shape, true);
+    if (dx) gradient = bench.get(dx, shape, false);
     return py::make_tuple(loss, gradient);
   });
 }

@@ -55,6 +55,7 @@ class AnyPlan {
   virtual std::vector<int> foreign() const = 0;
   virtual bool reached(int value) const = 0;
   virtual bool gradient_written(std::size_t node, std::size_t input) const = 0;
+  virtual bool has_statistics(std::size_t node) const = 0;
   virtual std::int64_t bytes() const = 0;
   virtual py::list report() const = 0;
 };
@@ -365,6 +366,10 @@ class TypedPlan final : public AnyPlan {
   bool gradient_written(std::size_t node, std::size_t input) const override {
     return plan_.written_before(node, input);
   }
+  bool has_statistics(std::size_t node) const override {
+    const auto& operation = plan_.nodes().at(node).operation;
+    return operation && operation->commits();
+  }
   std::int64_t bytes() const override { return plan_.arena().bytes(); }
   py::list report() const override {
     py::list rows;
@@ -469,6 +474,7 @@ void bind_plan(py::module_& m) {
       .def_property_readonly("foreign", &AnyPlan::foreign)
       .def("reached", &AnyPlan::reached, "value"_a)
       .def("gradient_written", &AnyPlan::gradient_written, "node"_a, "input"_a)
+      .def("has_statistics", &AnyPlan::has_statistics, "node"_a)
       .def_property_readonly("bytes", &AnyPlan::bytes)
       .def("report", &AnyPlan::report);
 }
