@@ -472,12 +472,10 @@ void run_gathered(const Direct<T>& d, Precision precision, cudaStream_t stream) 
   problem.weights_of_group = narrow(g.channels, terms);
   problem.image_of_group = narrow(g.image_channels, g.plane());
   problem.result_of_group = narrow(g.channels, d.columns);
-  if constexpr (sizeof(T) == 4) {
-    if (many_tiles(problem.M, problem.N, g.groups))
-      launch_product<T, ProductTile<T, true, 64, 2, 2>>(problem, g.groups, precision, stream);
-    else
-      launch_product<T, ProductTile<T, true, 32, 1, 1>>(problem, g.groups, precision, stream);
-  }
+  if (many_tiles(problem.M, problem.N, g.groups))
+    launch_product<T, ProductTile<T, true, 64, 2, 2>>(problem, g.groups, precision, stream);
+  else
+    launch_product<T, ProductTile<T, true, 32, 1, 1>>(problem, g.groups, precision, stream);
 }
 
 // Whether a tile of a tensor core's product would be filled.
@@ -487,10 +485,9 @@ bool fills_tensor_cores(const Geometry& g, Precision precision) {
 
 template <typename T, bool kBackward>
 void run(const Direct<T>& d, Precision precision, cudaStream_t stream) {
-  if (sizeof(T) == 4 && fills_tensor_cores(d.g, precision))
-    run_gathered<T, kBackward>(d, precision, stream);
-  else
-    run_direct<T, kBackward>(d, stream);
+  if constexpr (sizeof(T) == 4)
+    if (fills_tensor_cores(d.g, precision)) return run_gathered<T, kBackward>(d, precision, stream);
+  run_direct<T, kBackward>(d, stream);
 }
 
 template <typename T>

@@ -1,84 +1,67 @@
 #include "cuda/kernels/linear.h"
 
 #include "cuda/kernels/bias.h"
-#include "cuda/kernels/product.h"
+#include "cuda/kernels/strided_product.h"
 
 namespace pynn::cuda {
 namespace {
 
-template <typename T, Along along_a, Along along_b>
-struct LinearProblem {
-  struct Part {
-    StridedFactor<T, along_a> a;
-    StridedFactor<T, along_b> b;
-    int begin, end;
-    ProductResult<T> result;
-    T* row_sums;
-  };
-  int M, N;
-  Part whole;
-  __device__ __forceinline__ Part part(int) const { return whole; }
-};
+void check_sizes(const LinearShape& s) {
+  narrow(s.in, s.N);
+  narrow(s.in, s.out);
+  narrow(s.out, s.N);
+}
 
 }  // namespace
 
 template <typename T>
 void linear_forward(const LinearShape& s, Precision precision, const T* x, const T* w, const T* b,
                     const Activation& activation, T* y, cudaStream_t stream) {
-  narrow(s.in, s.N), narrow(s.in, s.out);
-  narrow(s.out, s.N);
-  ProductResult<T> result(y, s.N);
-  result.bias = b;
-  result.activation = ActivationOf<T>(activation);
-  result.find_quads();
-  using Problem = LinearProblem<T, Along::terms, Along::lines>;
-  product<T>(Problem{narrow(s.out),
-                     narrow(s.N),
-                     {{w, narrow(s.in), 1}, {x, 1, narrow(s.N)}, 0, narrow(s.in), result, nullptr}},
-             1, precision, stream);
+  check_sizes(s);
+  StridedProduct<T> product;  // w (out, in) by x (in, N)
+  product.M = narrow(s.out), product.N = narrow(s.N), product.K = narrow(s.in);
+  product.a = w, product.a_row = product.K;
+  product.b = x, product.b_row = product.N;
+  product.result = ProductResult<T>(y, s.N);
+  product.result.bias = b;
+  product.result.activation = ActivationOf<T>(activation);
+  product.result.find_quads();
+  strided_product(product, precision, stream);
 }
 
 template <typename T>
 void linear_backward_input(const LinearShape& s, Precision precision, const T* dy, const T* w,
                            const Activation& activation, const T* at, bool add, T* dx,
                            cudaStream_t stream) {
-  narrow(s.in, s.N), narrow(s.in, s.out);
-  narrow(s.out, s.N);
-  ProductResult<T> result(dx, s.N);
-  result.at = activation.kind == Activation::Kind::none ? nullptr : at;
-  result.before = ActivationOf<T>(activation);
-  result.add = add;
-  result.find_quads();
-  using Problem = LinearProblem<T, Along::lines, Along::lines>;
-  product<T>(
-      Problem{narrow(s.in),
-              narrow(s.N),
-              {{w, 1, narrow(s.in)}, {dy, 1, narrow(s.N)}, 0, narrow(s.out), result, nullptr}},
-      1, precision, stream);
+  check_sizes(s);
+  StridedProduct<T> product;  // w^T (in, out) by dy (out, N)
+  product.M = narrow(s.in), product.N = narrow(s.N), product.K = narrow(s.out);
+  product.a = w, product.a_row = 1, product.a_column = product.M;
+  product.b = dy, product.b_row = product.N;
+  product.result = ProductResult<T>(dx, s.N);
+  product.result.at = activation.kind == Activation::Kind::none ? nullptr : at;
+  product.result.before = ActivationOf<T>(activation);
+  product.result.add = add;
+  product.result.find_quads();
+  strided_product(product, precision, stream);
 }
 
 template <typename T>
 void linear_backward_weight(const LinearShape& s, Precision precision, const T* dy, const T* x,
                             bool add, T* dw, T* db, cudaStream_t stream) {
-  narrow(s.in, s.N), narrow(s.in, s.out);
-  narrow(s.out, s.N);
-  const bool sums_here = db && precision == Precision::fp32;
-  ProductResult<T> result(dw, s.in);
-  result.add = add;
-  result.find_quads();
-  using Problem = LinearProblem<T, Along::terms, Along::terms>;
-  // With no column there is no block that could sum the rows.
-  if (s.in > 0)
-    product<T>(Problem{narrow(s.out),
-                       narrow(s.in),
-                       {{dy, narrow(s.N), 1},
-                        {x, narrow(s.N), 1},
-                        0,
-                        narrow(s.N),
-                        result,
-                        sums_here ? db : nullptr}},
-               1, precision, stream);
-  if (db && (!sums_here || s.in == 0)) bias_backward(s.out, s.N, dy, add, db, stream);
+  check_sizes(s);
+  // The sums come with the product, but not of rounded factors, and not where it has no column.
+  const bool sums_here = db && precision == Precision::fp32 && s.in > 0;
+  StridedProduct<T> product;  // dy (out, N) by x^T (N, in)
+  product.M = narrow(s.out), product.N = narrow(s.in), product.K = narrow(s.N);
+  product.a = dy, product.a_row = product.K;
+  product.b = x, product.b_row = 1, product.b_column = product.K;
+  product.result = ProductResult<T>(dw, s.in);
+  product.result.add = add;
+  product.result.find_quads();
+  product.row_sums = sums_here ? db : nullptr;
+  strided_product(product, precision, stream);
+  if (db && !sums_here) bias_backward(s.out, s.N, dy, add, db, stream);
 }
 
 #define PYNN_INSTANTIATE(T)                                                                     \

@@ -13,7 +13,8 @@ constexpr int kPointwiseEach =
     4;  // elements of a thread: enough loads under way to fill the memory
 
 template <typename Element>
-__global__ void __launch_bounds__(kPointwiseThreads) pointwise_kernel(int size, Element element) {
+__global__ void __launch_bounds__(kPointwiseThreads, 4)
+    pointwise_kernel(int size, Element element) {
   begin_kernel();
   const int first = static_cast<int>(blockIdx.x) * kPointwiseThreads * kPointwiseEach +
                     static_cast<int>(threadIdx.x);

@@ -9,7 +9,7 @@ namespace pynn::cuda {
 namespace {
 
 template <typename T, bool kLog>
-__global__ void __launch_bounds__(kLineThreads) forward_kernel(Lines lines, const T* x, T* y) {
+__global__ void __launch_bounds__(kLineThreads, 4) forward_kernel(Lines lines, const T* x, T* y) {
   begin_kernel();
   double* const buffer = shared_memory<double>();  // (kLineThreads,)
   const int line = lines.line();
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kLineThreads) forward_kernel(Lines lines, cons
 }
 
 template <typename T, bool kLog>
-__global__ void __launch_bounds__(kLineThreads)
+__global__ void __launch_bounds__(kLineThreads, 4)
     backward_kernel(Lines lines, const T* dy, const T* y, bool add, T* dx) {
   begin_kernel();
   double* const buffer = shared_memory<double>();  // (kLineThreads,)
