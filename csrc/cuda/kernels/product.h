@@ -411,6 +411,7 @@ __global__ void __launch_bounds__(kProductThreads, 2)
     }
     sums.template run<Tile::kPitchA, Tile::kPitchB, Tile::kRun>(warp_a, warp_b);
     if (sums_rows)
+#pragma unroll 4
       for (int k = 0; k < Tile::kRun; ++k) row_sum += stage_a[k * Tile::kPitchA + member];
     meet();
   }
