@@ -15,6 +15,11 @@ namespace {
 
 constexpr std::int64_t kTogether = 8;  // steps in one graph
 
+// What the host asks for after a step lies side by side, so that it is one copy: the state, the loss
+// of a single step, and the norm of the gradients.
+constexpr std::int64_t kLossAt = 64, kNormAt = 72, kHeaderBytes = 128;
+static_assert(sizeof(StepState) <= kLossAt);
+
 template <typename T>
 std::int64_t settings_bytes(std::size_t rule) {
   const std::size_t sizes[] = {sizeof(SgdSettings<T>), sizeof(AdamSettings<T>),
@@ -87,15 +92,15 @@ void Step<T>::prepare() {
       has_labels() ? bytes_of<std::int64_t>(y.N) : bytes_of<T>(y.count());
   constexpr auto kMostSettings =
       static_cast<std::int64_t>(std::max(sizeof(SgdSettings<T>), sizeof(AdamSettings<T>)));
-  at_.settings = aligned(sizeof(StepState));
+  at_.settings = aligned(kHeaderBytes);
   at_.target = at_.settings + aligned(groups_ * kMostSettings);
   at_.rows = at_.target + target;
   at_.bytes = at_.rows + bytes_of<T>(x.count());
   host_ = PinnedMemory(at_.bytes);
+  results_.reserve(kHeaderBytes);
   std::memset(host_.data(), 0, static_cast<std::size_t>(at_.bytes));
   input_ = DeviceMemory(at_.bytes);
   target_ = DeviceMemory(target);
-  losses_.reserve(bytes_of<double>(1));
   loss_workspace_ = DeviceMemory(loss_workspace(y.count()));
   clear(loss_workspace_.data(), loss_workspace_.bytes());
 
@@ -105,8 +110,7 @@ void Step<T>::prepare() {
   const auto parameters = static_cast<std::int64_t>(updates_.size() * sizeof(ParameterUpdate<T>));
   const auto piece_bytes = pieces_ * static_cast<std::int64_t>(sizeof(UpdatePiece));
   pieces_at_ = aligned(parameters);
-  norm_at_ = pieces_at_ + aligned(piece_bytes);
-  norm_workspace_at_ = norm_at_ + aligned(sizeof(double));
+  norm_workspace_at_ = pieces_at_ + aligned(piece_bytes);
   tables_ = DeviceMemory(norm_workspace_at_ + aligned(gradient_norm_workspace(pieces_)));
   clear(tables_.data(), tables_.bytes());
   copy_to_device(tables_.data(), updates_.data(), parameters);
@@ -148,14 +152,20 @@ void Step<T>::write_settings(const std::vector<Settings<T>>& settings, char* to)
   }
 }
 
-// From the rows that the host wrote.
+// What the host wrote.
 template <typename T>
 void Step<T>::launch_input(cudaStream_t stream) const {
   const Samples x = input_samples(), y = output_samples();
-  transpose(x.N, x.features, reinterpret_cast<const T*>(input_.data() + at_.rows),
-            pass_.data(pass_.plan().inputs()[0]), stream);
+  const char* const target = input_.data() + at_.target;
+  check(cudaMemcpyAsync(input_.data(), host_.data(), static_cast<std::size_t>(at_.bytes),
+                        cudaMemcpyHostToDevice, stream),
+        "copying a batch to the device");
+  gather_batch<T, T>(x.features, x.N, reinterpret_cast<const T*>(input_.data() + at_.rows),
+                     has_labels() ? reinterpret_cast<const std::int64_t*>(target) : nullptr,
+                     nullptr, state(), 1, 0, pass_.data(pass_.plan().inputs()[0]),
+                     reinterpret_cast<std::int64_t*>(target_.data()), stream);
   if (!has_labels())
-    transpose(y.N, y.features, reinterpret_cast<const T*>(input_.data() + at_.target),
+    transpose(y.N, y.features, reinterpret_cast<const T*>(target),
               reinterpret_cast<T*>(target_.data()), stream);
 }
 
@@ -164,8 +174,10 @@ void Step<T>::launch_gather(const DataSet& data, cudaStream_t stream) const {
   const Samples x = input_samples(), y = output_samples();
   const auto* const order = reinterpret_cast<const std::int64_t*>(order_.data());
   T* const to = pass_.data(pass_.plan().inputs()[0]);
+  const auto* const labels = has_labels() ? static_cast<const std::int64_t*>(data.y) : nullptr;
   const auto gather_from = [&](const auto* rows) {
-    gather(x.features, x.N, rows, order, state(), data.scale, 0, to, stream);
+    gather_batch(x.features, x.N, rows, labels, order, state(), data.scale, 0, to,
+                 reinterpret_cast<std::int64_t*>(target_.data()), stream);
   };
   switch (data.kind) {
     case DataSet::Kind::uint8:
@@ -178,10 +190,7 @@ void Step<T>::launch_gather(const DataSet& data, cudaStream_t stream) const {
       gather_from(static_cast<const double*>(data.x));
       break;
   }
-  if (has_labels())
-    gather_labels(1, y.N, static_cast<const std::int64_t*>(data.y), order, state(),
-                  reinterpret_cast<std::int64_t*>(target_.data()), stream);
-  else
+  if (!has_labels())
     gather(y.features, y.N, static_cast<const T*>(data.y), order, state(), 1, 0,
            reinterpret_cast<T*>(target_.data()), stream);
 }
@@ -190,7 +199,7 @@ template <typename T>
 void Step<T>::launch_loss(cudaStream_t stream) const {
   const Samples y = output_samples();
   const int output = pass_.plan().output();
-  const LossResult to{reinterpret_cast<double*>(losses_.data()), state(), loss_workspace_.data()};
+  const LossResult to{losses_at_, state(), loss_workspace_.data()};
   if (const auto* loss = std::get_if<CrossEntropyLoss>(&loss_)) {
     CrossEntropy<T, std::int64_t> task;
     task.positions = y.N;
@@ -211,15 +220,17 @@ void Step<T>::launch_loss(cudaStream_t stream) const {
 }
 
 template <typename T>
-void Step<T>::launch_update(cudaStream_t stream) const {
+void Step<T>::launch_update(bool advances, cudaStream_t stream) const {
+  pass_.commit(stream);
   UpdateTable<T> table;
+  table.advances = advances;
   table.parameters = reinterpret_cast<const ParameterUpdate<T>*>(tables_.data());
   table.pieces = reinterpret_cast<const UpdatePiece*>(tables_.data() + pieces_at_);
   table.piece_count = pieces_;
   table.groups = groups_;
   table.clip_value = clip_value_;
   if (clip_norm_ > 0) {
-    auto* const norm = reinterpret_cast<double*>(tables_.data() + norm_at_);
+    auto* const norm = reinterpret_cast<double*>(input_.data() + kNormAt);
     gradient_norm(table, norm, state(), tables_.data() + norm_workspace_at_, stream);
     table.clip_norm = clip_norm_;
     table.norm = norm;
@@ -231,7 +242,6 @@ void Step<T>::launch_update(cudaStream_t stream) const {
     run(reinterpret_cast<const AdamSettings<T>*>(settings_at_));
   else
     run(reinterpret_cast<const RmspropSettings<T>*>(settings_at_));
-  pass_.commit(stream);
 }
 
 template <typename T>
@@ -239,8 +249,14 @@ void Step<T>::launch_step(cudaStream_t stream) const {
   pass_.forward(0, stream);
   launch_loss(stream);
   pass_.backward(static_cast<int>(pass_.plan().nodes().size()) - 1, stream);
-  launch_update(stream);
-  advance(state(), stream);
+  launch_update(true, stream);
+}
+
+template <typename T>
+void Step<T>::launch_result(cudaStream_t stream) const {
+  check(cudaMemcpyAsync(results_.data(), input_.data(), kHeaderBytes, cudaMemcpyDeviceToHost,
+                        stream),
+        "copying from the device");
 }
 
 // The first time, work runs as it is, so that the device knows every kernel; then it is recorded.
@@ -260,27 +276,25 @@ template <typename T>
 typename Step<T>::Result Step<T>::run(std::uint64_t seed, std::uint32_t step,
                                       const std::vector<Settings<T>>& settings) {
   prepare();
-  if (settings[0].index() != rule_ || settings_at_ != input_.data() + at_.settings) {
+  double* const loss = reinterpret_cast<double*>(input_.data() + kLossAt);
+  if (settings[0].index() != rule_ || settings_at_ != input_.data() + at_.settings ||
+      losses_at_ != loss) {
     rule_ = settings[0].index();
     settings_at_ = input_.data() + at_.settings;
+    losses_at_ = loss;
     forget();
   }
   pass_.use_state(state());
   write_state(seed, step, host_.data());
   write_settings(settings, host_.data() + at_.settings);
-  check(cudaMemcpyAsync(input_.data(), host_.data(), static_cast<std::size_t>(at_.bytes),
-                        cudaMemcpyHostToDevice, stream()),
-        "copying a batch to the device");
-  if (has_labels())
-    copy_on_device(target_.data(), input_.data() + at_.target,
-                   output_samples().N * static_cast<std::int64_t>(sizeof(std::int64_t)));
   launch_or_record(
       [this](cudaStream_t stream) {
         launch_input(stream);
         launch_step(stream);
+        launch_result(stream);
       },
       single_, warm_single_);
-  return result(1);
+  return result(loss, 1);
 }
 
 template <typename T>
@@ -290,18 +304,21 @@ typename Step<T>::Result Step<T>::run_epoch(const DataSet& data, const std::int6
                                             const std::vector<Settings<T>>& settings) {
   prepare();
   const std::int64_t N = input_samples().N;
-  rule_ = settings[0].index();
+  const std::int64_t each = settings_bytes<T>(settings[0].index());
   const char* const before[] = {settings_.data(), order_.data(), losses_.data()};
-  settings_.reserve(aligned(steps * groups_ * settings_bytes<T>(rule_)));
+  settings_.reserve(aligned(steps * groups_ * each));
   order_.reserve(bytes_of<std::int64_t>(steps * N));
   losses_.reserve(bytes_of<double>(steps));
   const bool moved = before[0] != settings_.data() || before[1] != order_.data() ||
-                     before[2] != losses_.data() || settings_at_ != settings_.data();
+                     before[2] != losses_.data() || settings_at_ != settings_.data() ||
+                     rule_ != settings[0].index();
   if (moved || !(data == data_)) forget();
+  rule_ = settings[0].index();
   settings_at_ = settings_.data();
+  losses_at_ = reinterpret_cast<double*>(losses_.data());
   data_ = data;
   pass_.use_state(state());
-  std::vector<char> written(static_cast<std::size_t>(steps * groups_ * settings_bytes<T>(rule_)));
+  std::vector<char> written(static_cast<std::size_t>(steps * groups_ * each));
   write_settings(settings, written.data());
   StepState first{};
   first.seed = seed;
@@ -326,7 +343,8 @@ typename Step<T>::Result Step<T>::run_epoch(const DataSet& data, const std::int6
       ++done;
     }
   }
-  return result(steps);
+  launch_result(stream());
+  return result(losses_at_, steps);
 }
 
 template <typename T>
@@ -334,12 +352,13 @@ void Step<T>::forward(std::uint64_t seed, std::uint32_t step) {
   prepare();
   pass_.use_state(state());
   write_state(seed, step, host_.data());
+  const Samples x = input_samples();
   check(cudaMemcpyAsync(input_.data(), host_.data(), static_cast<std::size_t>(at_.bytes),
                         cudaMemcpyHostToDevice, stream()),
         "copying a batch to the device");
-  const Samples x = input_samples();
-  transpose(x.N, x.features, reinterpret_cast<const T*>(input_.data() + at_.rows),
-            pass_.data(pass_.plan().inputs()[0]), stream());
+  gather_batch<T, T>(x.features, x.N, reinterpret_cast<const T*>(input_.data() + at_.rows), nullptr,
+                     nullptr, state(), 1, 0, pass_.data(pass_.plan().inputs()[0]), nullptr,
+                     stream());
   pass_.forward(0, stream());
 }
 
@@ -353,34 +372,28 @@ typename Step<T>::Result Step<T>::backward(const std::vector<Settings<T>>& setti
   copy_to_device(input_.data() + at_.settings, written.data(),
                  static_cast<std::int64_t>(written.size()));
   pass_.backward(static_cast<int>(pass_.plan().nodes().size()) - 1, stream());
-  launch_update(stream());
-  return result(0);
+  launch_update(false, stream());
+  launch_result(stream());
+  return result(nullptr, 0);
 }
 
+// When launch_result has been launched. The losses of many steps are copied when it is known how
+// many there are.
 template <typename T>
-typename Step<T>::Result Step<T>::result(std::int64_t steps) {
-  const std::int64_t state_bytes = aligned(sizeof(StepState)), norm_bytes = aligned(sizeof(double));
-  const std::int64_t bytes = state_bytes + norm_bytes + bytes_of<double>(steps);
-  results_.reserve(bytes);
-  const cudaStream_t s = stream();
-  const auto copy = [&](std::int64_t at, const void* from, std::size_t size) {
-    check(cudaMemcpyAsync(results_.data() + at, from, size, cudaMemcpyDeviceToHost, s),
-          "copying from the device");
-  };
-  copy(0, input_.data(), sizeof(StepState));
-  if (clip_norm_ > 0) copy(state_bytes, tables_.data() + norm_at_, sizeof(double));
-  if (steps > 0)
-    copy(state_bytes + norm_bytes, losses_.data(), static_cast<std::size_t>(steps) * sizeof(double));
-  check(cudaStreamSynchronize(s), "waiting for the device");
+typename Step<T>::Result Step<T>::result(const double* losses, std::int64_t steps) {
+  check(cudaStreamSynchronize(stream()), "waiting for the device");
   StepState state;
   std::memcpy(&state, results_.data(), sizeof state);
   Result r;
   r.failed = state.failed != 0;
-  if (clip_norm_ > 0) std::memcpy(&r.norm, results_.data() + state_bytes, sizeof r.norm);
-  const auto made = static_cast<std::int64_t>(state.index) + (r.failed && steps > 0 ? 1 : 0);
+  if (clip_norm_ > 0) std::memcpy(&r.norm, results_.data() + kNormAt, sizeof r.norm);
+  const std::int64_t made = static_cast<std::int64_t>(state.index) + (r.failed ? 1 : 0);
   r.losses.resize(static_cast<std::size_t>(std::min(made, steps)));
-  std::memcpy(r.losses.data(), results_.data() + state_bytes + norm_bytes,
-              r.losses.size() * sizeof(double));
+  if (steps == 1 && losses != reinterpret_cast<const double*>(losses_.data()))
+    std::memcpy(r.losses.data(), results_.data() + kLossAt, sizeof(double));
+  else
+    copy_to_host(r.losses.data(), losses,
+                 static_cast<std::int64_t>(r.losses.size() * sizeof(double)));
   return r;
 }
 

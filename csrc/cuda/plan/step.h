@@ -94,10 +94,11 @@ class Step {
   void launch_input(cudaStream_t stream) const;
   void launch_gather(const DataSet& data, cudaStream_t stream) const;
   void launch_loss(cudaStream_t stream) const;
-  void launch_update(cudaStream_t stream) const;
+  void launch_update(bool advances, cudaStream_t stream) const;
   void launch_step(cudaStream_t stream) const;
+  void launch_result(cudaStream_t stream) const;
   void launch_or_record(const std::function<void(cudaStream_t)>& work, Graph& graph, bool& warm);
-  Result result(std::int64_t steps);
+  Result result(const double* losses, std::int64_t steps);
 
   Samples input_samples() const;
   Samples output_samples() const;
@@ -114,16 +115,17 @@ class Step {
 
   Input at_;
   PinnedMemory host_;
-  DeviceMemory input_;    // StepState, settings, labels or target rows, rows of the input
+  DeviceMemory input_;    // a header, settings, labels or target rows, rows of the input
   DeviceMemory target_;   // labels, or the target (features, N)
   DeviceMemory losses_;   // double, of each step
   DeviceMemory loss_workspace_;
-  DeviceMemory tables_;   // of the update: parameters, pieces; the norm and its workspace
+  DeviceMemory tables_;   // of the update: parameters, pieces; the workspace of the norm
   DeviceMemory settings_; // of many steps
   DeviceMemory order_;
   PinnedMemory results_;
-  std::int64_t pieces_ = 0, pieces_at_ = 0, norm_at_ = 0, norm_workspace_at_ = 0;
+  std::int64_t pieces_ = 0, pieces_at_ = 0, norm_workspace_at_ = 0;
   const char* settings_at_ = nullptr;  // those that launches read
+  double* losses_at_ = nullptr;        // where they write
 
   DataSet data_;
   Graph single_, gathered_, gathered_many_;

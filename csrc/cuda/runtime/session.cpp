@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 
+#include "cuda/kernels/launch.h"
 #include "cuda/runtime/driver.h"
 #include "cuda/runtime/errors.h"
 #include "runtime/errors.h"
@@ -16,6 +19,14 @@ std::mutex mutex;
 std::atomic<std::uint64_t> number{1};
 cudaStream_t current = nullptr;
 pid_t owner = 0;
+
+// Where the device can: PYNN_CUDA_OVERLAP=1 says so. It changes no result.
+bool overlap_is_wanted() {
+  const char* const asked = std::getenv("PYNN_CUDA_OVERLAP");
+  int major = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  return asked && std::strcmp(asked, "1") == 0 && major >= 9;
+}
 
 }  // namespace
 
@@ -44,6 +55,7 @@ cudaStream_t stream() {
     throw DeviceError(message("making a stream failed: ", cudaGetErrorString(status)));
   current = made;
   owner = getpid();
+  launches_overlap() = overlap_is_wanted();
   return current;
 }
 
