@@ -43,6 +43,14 @@ class BackendError(PynnError, RuntimeError):
     """A back end is not available here."""
 
 
+class DeviceError(PynnError, RuntimeError):
+    """The GPU failed. The process goes on: the next call begins anew where the device was lost."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The memory of the GPU does not suffice. What was there before is as it was."""
+
+
 class LibraryError(PynnError, ValueError):
     """A library of operators cannot be loaded."""
 

@@ -319,6 +319,16 @@ class Stored(Variable):
         """Say that the gradient's memory has been written."""
         raise TypeError(f"a {type(self).__name__} has no gradient")
 
+    def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
+        """The copy on a device of the array that the content is part of, and the first element that
+        is its own; None where the content is of another dtype than the one that is wanted.
+
+        Args:
+            dtype: of the model.
+            make: makes a twin of an array, where there is none yet.
+        """
+        return None, 0
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype, copy=copy)
 
