@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,12 @@ BLOCK = re.compile(
     r"(?:\n\n```text\n(?P<output>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
+# What `.ci/wheels` runs, as the pages have it.
+OF_CI = {
+    'pip install ".[run]"\n',
+    "pip install ./my-softsign\npytest my-softsign\n",
+    "sha256sum --check --ignore-missing SHA256SUMS\n",
+}
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
@@ -107,7 +114,7 @@ def test_every_fence_is_of_a_known_kind(page):
     """A misspelt or indented fence would not be run."""
     text = (DOCS / page).read_text(encoding="utf-8")
     fences = re.findall(r"^([ \t]*)```(.*)$", text, re.MULTILINE)
-    known = {"python", "sh", "text", "c", "cmake", "cython"}
+    known = {"python", "sh", "bat", "text", "c", "cmake", "cython"}
     for (indent, kind), (_, end) in zip(fences[::2], fences[1::2], strict=True):
         assert (indent, end) == ("", "")
         assert kind in known
@@ -115,6 +122,22 @@ def test_every_fence_is_of_a_known_kind(page):
     assert found == sum(block.kind == "python" for block in blocks(page))
     comments = re.findall(r"^<!--.*$", text, re.MULTILINE)
     assert len(comments) == sum(block.needs_compiler for block in blocks(page))
+
+
+def test_commands_that_are_not_run_here_are_run_by_ci():
+    pages = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
+    commands = {match["source"] for text in pages for match in BLOCK.finditer(text)
+                if match["kind"] == "sh" and not match["source"].startswith("pynn ")}  # fmt: skip
+    assert commands == OF_CI
+
+
+def test_windows_is_set_up_as_for_its_wheels():
+    (block,) = re.findall(r"^```bat\n(.*?)^```$", (DOCS / "installing.md").read_text(), re.S | re.M)
+    pyproject = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    wheels = pyproject["tool"]["cibuildwheel"]["windows"]["environment"]
+    *settings, install = block.splitlines()
+    assert settings == [f"set {name}={value}" for name, value in wheels.items()]
+    assert install + "\n" in OF_CI
 
 
 def test_the_files_of_an_operator_are_all_named():
