@@ -137,7 +137,13 @@ class Graph:
         """Record what happens inside under the module's path."""
         name = self.names.get(id(module))
         kind = type(module).__name__
-        self.scope.append(kind if not name else f"{name} ({kind})")
+        with self.within(kind if not name else f"{name} ({kind})"):
+            yield
+
+    @contextmanager
+    def within(self, path: str) -> Iterator[None]:
+        """Record what happens inside under this path."""
+        self.scope.append(path)
         try:
             yield
         finally:
