@@ -117,11 +117,13 @@ class _Call(NamedTuple):
 class _Writer:
     """An ONNX graph that grows node by node."""
 
+    proto: onnx.ModelProto
+    nodes: list[onnx.NodeProto]
+
     def __init__(self, model: Module, graph: Graph, other: Graph, onnx: Any) -> None:
         self.graph, self.other, self.onnx = graph, other, onnx
         self.title = type(model).__name__
-        self.nodes: list[onnx.NodeProto] = []
-        self.initialisers: list[onnx.TensorProto] = []
+        self.proto, self.nodes = onnx.ModelProto(), []
         self.bytes = 0
         self.taken: set[str] = set()
         self.names: dict[int, str] = {}
@@ -166,7 +168,12 @@ class _Writer:
                 f"the parameters of this {self.title} take 2 GB or more, which an ONNX file cannot "
                 "hold; pynn.io.save writes safetensors of any size"
             )
-        self.initialisers.append(self.onnx.numpy_helper.from_array(array, name))
+        self.proto.graph.initializer.add(  # in place: helpers would copy it three times
+            name=name,
+            dims=array.shape,
+            data_type=self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+            raw_data=array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(),
+        )
         return name
 
     def constant(self, wanted: str, array: Array) -> str:
@@ -186,8 +193,7 @@ class _Writer:
 
     def model(self) -> onnx.ModelProto:
         """The whole file."""
-        graph, helper = self.graph, self.onnx.helper
-        inputs = []
+        graph, inputs = self.graph, []
         for place, number in enumerate(graph.inputs):
             self.names[number] = self.unique("x" if len(graph.inputs) == 1 else f"x{place}")
             inputs.append(self._value(number))
@@ -199,19 +205,18 @@ class _Writer:
         self.add("Identity", [self.names[graph.output]], self.names[-1])
         if graph.output in {node.output for node in graph.nodes}:
             self._call_last_output_y()
-        proto = helper.make_model(
-            helper.make_graph(
-                self.nodes, self.title, inputs, [self._value(graph.output, -1)], self.initialisers
-            ),
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="pynn",
-            producer_version=_core.__version__,
-        )
+        proto = self.proto
+        proto.ir_version = IR_VERSION
+        proto.opset_import.add(domain="", version=OPSET)
+        proto.producer_name, proto.producer_version = "pynn", _core.__version__
+        proto.graph.name = self.title
+        proto.graph.input.extend(inputs)
+        proto.graph.output.append(self._value(graph.output, -1))
+        proto.graph.node.extend(self.nodes)
         buffers = [name for name in self.buffers if name not in self.statistics]
         if buffers:
-            helper.set_model_props(proto, {BUFFERS: json.dumps(buffers)})
-        return proto  # type: ignore[no-any-return]
+            proto.metadata_props.add(key=BUFFERS, value=json.dumps(buffers))
+        return proto
 
     def _call_last_output_y(self) -> None:
         """Let the node that makes the output give it its name, in the place of an Identity."""

@@ -361,7 +361,7 @@ class _Reader:
                 f"{'bytes' if raw else 'values'}, found {len(values)}"
             )
         array = np.frombuffer(values, dtype) if raw or field is None else np.array(values, dtype)
-        return array.reshape(shape).astype(np.dtype(dtype).newbyteorder("="))
+        return array.reshape(shape).astype(np.dtype(dtype).newbyteorder("="), copy=False)
 
     def _inline_external(self) -> bool:
         """Take in the initialisers that lie in files of their own; whether there are any."""
