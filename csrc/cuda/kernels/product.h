@@ -291,7 +291,8 @@ constexpr bool kTabled<Factor, std::void_t<decltype(Factor::kLinesAreTabled)>> =
 template <typename Factor>
 using LineOf = decltype(std::declval<const Factor&>().line(0));
 
-// The runs of a factor that a thread brings to shared memory.
+// The runs of a factor that a thread brings to shared memory. Beyond the last line it is that one
+// again, of which nothing is stored.
 template <typename T, typename Tile, typename Factor, int kLines, int kPitch, int kLoads>
 class Carrier {
  public:
@@ -304,9 +305,7 @@ class Carrier {
         if (first_line + i < lines) table[i] = factor.line(first_line + i);
     if constexpr (Factor::kAlong == Along::lines) {
       static_assert(Tile::kGroupThreads % kLines == 0);
-      const int line = first_line + member % kLines;
-      inside_ = line < lines;
-      line_ = factor.line(inside_ ? line : 0);
+      line_ = factor.line(min(first_line + member % kLines, lines - 1));
     }
   }
   __device__ __forceinline__ void fetch(int first_term, int terms) {
@@ -318,13 +317,13 @@ class Carrier {
       for (int i = 0; i < kLoads; ++i) {
         const int line =
             first_line_ + member_ / Tile::kRun + i * (Tile::kGroupThreads / Tile::kRun);
-        value_[i] = inside && line < lines_ ? factor_.at(find(line), term) : T(0);
+        value_[i] = inside ? factor_.at(find(min(line, lines_ - 1)), term) : T(0);
       }
     } else {
       PYNN_UNROLL
       for (int i = 0; i < kLoads; ++i) {
         const int k = first_term + member_ / kLines + i * (Tile::kGroupThreads / kLines);
-        value_[i] = inside_ && k < terms ? factor_.at(line_, factor_.term(k)) : T(0);
+        value_[i] = k < terms ? factor_.at(line_, factor_.term(k)) : T(0);
       }
     }
   }
@@ -353,7 +352,6 @@ class Carrier {
   const Factor& factor_;
   const int first_line_, lines_, member_;
   const LineOf<Factor>* const table_;
-  bool inside_ = false;
   LineOf<Factor> line_{};
   T value_[kLoads];
 };
