@@ -389,9 +389,7 @@ class CompiledStep:
             device.backward(gradient, settings)
             self.output = output
         else:
-            value = device.step(
-                array, target, loss, get_seed(), self.model._run_steps, settings
-            )
+            value = device.step(array, target, loss, get_seed(), self.model._run_steps, settings)
             self._check_finite(value)
             self._output, self._output_of = None, device
         self.optimizer.zero_grad()
