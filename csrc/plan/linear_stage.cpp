@@ -72,7 +72,8 @@ class LinearStage final : public Stage<T> {
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = blocks.count();
-    product.depth = product.run = inputs_;
+    product.depth = inputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -142,7 +143,8 @@ class LinearStage final : public Stage<T> {
     OuterProduct<T> product{};
     product.rows = count;
     product.columns = columns;
-    product.depth = product.run = inputs_;
+    product.depth = inputs_;
+    product.even = true;
     product.a = run.rows[static_cast<std::size_t>(given_)] + first * inputs_;
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -170,7 +172,8 @@ class LinearStage final : public Stage<T> {
     OuterProduct<T> product{};
     product.rows = inputs_;
     product.columns = blocks.count();
-    product.depth = product.run = outputs_;
+    product.depth = outputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = 1;
     product.a_offsets = outputs_times_inputs_.data();
@@ -202,7 +205,6 @@ class LinearStage final : public Stage<T> {
     product.rows = outputs_;
     product.columns = pitch_ / kBlockLanes;
     product.depth = samples_;
-    product.run = kBlockLanes;
     product.a = dy;
     product.a_row = kBlockLanes;
     product.a_offsets = lanes_.data();

@@ -41,7 +41,6 @@ struct Tile {
   std::int64_t a_row, a_step;
   const std::int32_t* a_offsets;
   const T* b;
-  std::int64_t b_step;
   const std::int32_t* b_offsets;
   const std::int64_t* b_vectors;
   T* c;
@@ -59,8 +58,9 @@ enum class Walk {
   scattered,
   apart,         // A by 1, its rows a_row apart; B by a column
   side_by_side,  // A by any step, its rows side by side; B by a column
-  lanes,         // A by 1 in runs of 16, its rows 16 apart; B by any step, its columns side by side
 };
+
+constexpr int kUnrolled = 4;  // so many k at a time
 
 // Of how many rows and vectors, and of which elements, tiles of all walks are compiled.
 template <typename T, int V>
@@ -106,7 +106,6 @@ void tile(const Tile<T>& t) {
       for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
     }
   };
-  constexpr int kUnrolled = 4;
   if constexpr (kWalk == Walk::scattered) {
     constexpr int kGroup = 3;
     const std::int64_t a_row = t.a_row, group = kGroup * a_row;
@@ -119,22 +118,6 @@ void tile(const Tile<T>& t) {
             return a[r % kGroup * a_row];
           },
           [&](int v) { return b[v] + b_offset; });
-    }
-  } else if constexpr (kWalk == Walk::lanes) {
-    const T* row = b[0] + t.b_offsets[0];
-    for (std::int64_t k = 0; k < t.depth; k += kBlockLanes) {
-      const T* a = t.a + t.a_offsets[k];
-      const auto one = [&](int i) {
-        multiply([&](int r) { return a[r * kBlockLanes + i]; },
-                 [&](int v) { return row + v * kLanes<T>; });
-        row = opaque(row + t.b_step);
-      };
-      std::int64_t left = t.depth - k < kBlockLanes ? t.depth - k : kBlockLanes;
-      for (; left >= kUnrolled; left -= kUnrolled, a += kUnrolled) {
-#pragma GCC unroll 4
-        for (int i = 0; i < kUnrolled; ++i) one(i);
-      }
-      for (; left > 0; --left, ++a) one(0);
     }
   } else {
     const T* a = t.a + t.a_offsets[0];
@@ -199,7 +182,6 @@ TileFunction<T> find_rows(std::int64_t rows, Walk walk) {
     if constexpr (kWalks<T, V>) {
       if (walk == Walk::apart) return tile<T, R, V, Walk::apart>;
       if (walk == Walk::side_by_side) return tile<T, R, V, Walk::side_by_side>;
-      if (walk == Walk::lanes) return tile<T, R, V, Walk::lanes>;
     }
     return tile<T, R, V, Walk::scattered>;
   }
@@ -239,14 +221,11 @@ std::int64_t tile_rows(std::int64_t vectors) {
 }
 
 template <typename T>
-Walk find_walk(const OuterProduct<T>& p, std::int64_t a_step, std::int64_t b_step) {
-  if (a_step == 0 || b_step == 0) return Walk::scattered;
-  if (p.run >= p.depth && b_step == kBlockLanes)
-    return p.a_row == 1 ? Walk::side_by_side : a_step == 1 ? Walk::apart : Walk::scattered;
-  if (p.run != kBlockLanes || p.a_row != kBlockLanes || a_step != 1) return Walk::scattered;
-  for (std::int64_t j = 1; j < p.columns; ++j)
-    if (p.b_columns[j] - p.b_columns[j - 1] != kBlockLanes) return Walk::scattered;
-  return Walk::lanes;
+Walk find_walk(const OuterProduct<T>& p) {
+  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes)
+    return Walk::scattered;
+  if (p.a_row == 1) return Walk::side_by_side;
+  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : Walk::scattered;
 }
 
 template <typename T>
@@ -263,23 +242,16 @@ void run(const OuterProduct<T>& p) {
   const std::int64_t row_tiles = (p.rows + most_rows - 1) / most_rows;
   T edge[2][kMostRows<1> * lanes];
 
-  const std::int64_t a_step = p.run > 1 && p.depth > 1 ? p.a_offsets[1] - p.a_offsets[0] : 0;
-  const std::int64_t b_step = p.run > 1 && p.depth > 1 ? p.b_offsets[1] - p.b_offsets[0] : 0;
-  const Walk walk = find_walk(p, a_step, b_step);
-  // Whole runs at a time, or parts of the only one.
-  const std::int64_t runs = p.depth_block / p.run;
-  const bool parts = p.depth_block >= p.depth || p.run >= p.depth;
-  const std::int64_t depth_block = parts ? p.depth_block : (runs > 1 ? runs : 1) * p.run;
+  const Walk walk = find_walk(p);
 
   std::int64_t k = 0;
   do {  // once even where depth is 0: C gets its start
-    const std::int64_t depth = p.depth - k < depth_block ? p.depth - k : depth_block;
+    const std::int64_t depth = p.depth - k < p.depth_block ? p.depth - k : p.depth_block;
     const bool first = k == 0, last = k + depth == p.depth;
     Tile<T> t;
     t.depth = depth;
     t.a_row = p.a_row;
-    t.a_step = a_step;
-    t.b_step = b_step;
+    t.a_step = walk == Walk::scattered ? 0 : p.a_offsets[1] - p.a_offsets[0];
     t.a_offsets = p.a_offsets + k;
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;

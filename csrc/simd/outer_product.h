@@ -19,9 +19,6 @@ struct GradientStep {
 //   B(k, j) = b[b_offsets[k] + b_columns[j]] and the 15 after it
 //   C(i, j) = c[i * c_row + c_columns[j]] and the 15 after it.
 // An element is one chain of fused multiply-adds over ascending k, whichever tile computes it.
-//
-// In each run of k, offsets of a advance by one step, and offsets of b by one; it is the same step
-// in every run. b_offsets advance so from run to run, too.
 template <typename T>
 struct OuterProduct {
   std::int64_t rows, columns, depth;
@@ -39,7 +36,7 @@ struct OuterProduct {
   bool relu = false;                      // C = max(C, 0); NaN stays
   const T* mask = nullptr;                // addressed as C: C = 0 where it is <= 0
   std::int64_t depth_block = 256;         // of k that are done for all of C before the next
-  std::int64_t run = 1;                   // of k; the last run may be shorter
+  bool even = false;                      // a_offsets and b_offsets advance by a step each
   std::int64_t last_lanes = kBlockLanes;  // of the last column, that C has; B has all 16
   // Instead of all that, C -= rate * (A B + decay * C): a step of plain gradient descent. All of
   // the depth must be one block.

@@ -20,11 +20,11 @@ std::vector<std::int32_t> steps(std::int64_t count, std::int64_t step) {
 }
 
 enum class Order {
-  any_a_by_rows,     // A (rows, depth), B (depth, columns, 16); nothing is said of runs
+  any_a_by_rows,     // A (rows, depth), B (depth, columns, 16)
   any_a_by_columns,  // A (depth, rows), B likewise
-  a_by_rows,         // B (columns, depth, 16); all of the depth is one run
+  a_by_rows,         // B (columns, depth, 16), and the tile is told that steps are even
   a_by_columns,
-  a_in_lanes,  // A (depth / 16, rows, 16), B (depth, columns, 16); runs of 16
+  a_in_lanes,  // A (depth / 16, rows, 16), B (depth, columns, 16)
 };
 constexpr Order kOrders[] = {Order::any_a_by_rows, Order::any_a_by_columns, Order::a_by_rows,
                              Order::a_by_columns, Order::a_in_lanes};
@@ -65,7 +65,7 @@ void check_outer(const OuterCase& c, Order order) {
         p.b = arrays.input(c.depth * c.columns * kLanes16);
         p.b_offsets = b_offsets.data();
         p.b_columns = b_columns.data();
-        p.run = lanes ? 16 : b_apart ? std::max<std::int64_t>(c.depth, 1) : 1;
+        p.even = b_apart;
         p.bias = c.bias ? arrays.input(c.rows) : nullptr;
         p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
         p.c = arrays.updated(c.rows * width);
