@@ -13,10 +13,13 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pynn.backends import cuda_module
 from pynn.errors import BackendError
+
+if TYPE_CHECKING:
+    from pynn._cuda import Array
 
 __all__ = [
     "Array", "Memory", "asarray", "describe", "device_count", "from_dlpack", "is_available",
@@ -89,7 +92,7 @@ def library_folders() -> list[str]:
     ]
 
 
-def asarray(x: Any) -> Any:
+def asarray(x: Any) -> Array:
     """An array on the device.
 
     Args:
@@ -105,13 +108,14 @@ def asarray(x: Any) -> Any:
         DTypeError: x holds something that is no number, or is not C-contiguous on the device.
         DeviceMemoryError: it does not fit.
     """
-    return cuda_module().asarray(x)
+    made: Array = cuda_module().asarray(x)
+    return made
 
 
-def from_dlpack(x: Any) -> Any:
+def from_dlpack(x: Any) -> Array:
     """An array on the device that shares the memory of x, which offers `__dlpack__`; the other
     library's work on it is waited for on the device. An x in host memory is copied."""
-    return cuda_module().asarray(x)
+    return asarray(x)
 
 
 def __getattr__(name: str) -> Any:

@@ -157,9 +157,7 @@ def checked_order(order: ArrayLike, count: int) -> NDArray[np.int64]:
     outside = (rows < 0) | (rows >= count)
     if outside.any():
         place = int(np.argmax(outside))
-        raise IndexError(
-            f"row {rows[place]} at place {place} of order is outside 0..{count - 1}"
-        )
+        raise IndexError(f"row {rows[place]} at place {place} of order is outside 0..{count - 1}")
     return np.ascontiguousarray(rows, np.int64)
 
 

@@ -140,10 +140,10 @@ class DevicePass:
             for index, group in enumerate(groups)
             for parameter in group.arrays
         }
-        for number, variable in graph.variables.items():
+        for number, parameter in graph.variables.items():
             if plan._trained(number):
-                index, group = group_of[variable]
-                run.set_update(number, index, group.twins(variable, make))
+                index, group = group_of[parameter]
+                run.set_update(number, index, group.twins(parameter, make))  # type: ignore[arg-type]
         clip_value, clip_norm = groups[0].limits()
         run.set_limits(clip_value or 0.0, clip_norm or 0.0)
         # Running statistics are of the device; how many batches they have seen is counted here.

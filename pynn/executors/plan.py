@@ -192,9 +192,7 @@ class Plan:
             what, layout, forward, backward, size = report
             if not what:
                 what = node.operator.name + (
-                    self._foreign
-                    if layout
-                    else " (part of the product above)"
+                    self._foreign if layout else " (part of the product above)"
                 )
             flops, backward_flops = flops + forward, backward_flops + backward
             rows.append((
@@ -244,7 +242,8 @@ class FusedPass:
 
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
-        self.run = run = plan.core.start()
+        run: _core.Pass = plan.core.start()
+        self.run = run
         self.takes_labels: bool = plan.core.takes_labels
         self.output, (self.input,) = graph.output, graph.inputs
         self._last = len(graph.nodes) - 1

@@ -62,11 +62,9 @@ def run_epoch(
     return np.array(losses, dtype=np.float64)
 
 
-def _on_device(
-    step: CompiledStep, x: Any, y: Any, batch_size: int, scale: float | None
-) -> _Data:
+def _on_device(step: CompiledStep, x: Any, y: Any, batch_size: int, scale: float | None) -> _Data:
     """The data on the device, where they are copied unless they lie there already."""
-    targets = np.asarray(y)
+    targets = y if isinstance(y, np.ndarray) else np.asarray(y)
     if isinstance(x, cuda.Array):
         if x.dtype not in (np.uint8, np.float32, np.float64):
             raise DTypeError(f"x must be uint8, float32 or float64, got {x.dtype}")
@@ -87,9 +85,7 @@ def _on_device(
     )
 
 
-def _run(
-    step: CompiledStep, data: _Data, rows: NDArray[np.int64], size: int
-) -> list[float] | None:
+def _run(step: CompiledStep, data: _Data, rows: NDArray[np.int64], size: int) -> list[float] | None:
     """As many steps as there are batches of this size among the rows: their losses."""
     shape = (size, *data.x.shape[1:])
     with step.model._turn_to_train():
@@ -123,15 +119,11 @@ def _loss_of(
     return step._device_loss(fused.graph.shapes[fused.graph.output], target)
 
 
-def _check_labels(
-    labels: Array, rows: NDArray[np.int64], classes: int, loss: LabelLoss
-) -> None:
+def _check_labels(labels: Array, rows: NDArray[np.int64], classes: int, loss: LabelLoss) -> None:
     chosen = labels[rows]
     wrong = (chosen < 0) | (chosen >= classes)
     if loss.ignore_index is not None:
         wrong &= chosen != loss.ignore_index
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise LabelError(
-            f"label {chosen[place]} at row {rows[place]} is outside 0..{classes - 1}"
-        )
+        raise LabelError(f"label {chosen[place]} at row {rows[place]} is outside 0..{classes - 1}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import pynn
+from pynn.backends import get_precision
 from pynn.config import config
 from pynn.errors import MissingExtraError
 from pynn.io.atomic import replacing
@@ -91,6 +92,7 @@ class _Task:
     data: Any
     threads: int
     backend: str
+    precision: str
 
     def __call__(self) -> Result:
         kept = pynn.get_num_threads()
@@ -101,7 +103,7 @@ class _Task:
         try:
             pynn.set_num_threads(self.threads)
             pynn.manual_seed(self.seed)
-            with pynn.backend(self.backend):
+            with pynn.backend(self.backend, precision=self.precision):
                 run = SweepRun(self.setting, self.folder, self.seed, self.data)
                 result = dict(self.function(dict(self.setting), run))
         except BaseException as error:
@@ -188,9 +190,12 @@ def sweep(
     if threads is None:
         threads = max(1, config()["usable_processors"] // jobs)
     tasks = [
-        _Task(function, settings[number], folders[number], seed, data, threads, pynn.get_backend())
+        _Task(
+            function, settings[number], folders[number], seed, data, threads, pynn.get_backend(),
+            get_precision(),
+        )
         for number in waiting
-    ]
+    ]  # fmt: skip
     display = choose(progress, function.__name__, len(first), monitor)
     running = [task.folder / _PROGRESS for task in tasks]
     with display.showing(running):
@@ -226,7 +231,8 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
 def _identity(function: RunFunction, seed: int, data: Any) -> str:
     """What a stored result depends on besides its setting."""
     source = inspect.getsource(function)
-    return _digest([function.__name__, source, seed, data, pynn.__version__, pynn.get_backend()])
+    kernels = pynn.get_backend(), get_precision()
+    return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
 
 
 def _digest(value: Any) -> str:

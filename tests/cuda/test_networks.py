@@ -162,9 +162,7 @@ def train(name, backend_name, dtype="float32", optimizer="momentum", steps=10, e
             order = np.arange(len(x))
             losses = step.epoch(x, y, order, batch_size=BATCH, scale=1.0)
         else:
-            losses = [
-                step(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)
-            ]
+            losses = [step(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]
     return np.array(losses), model.state_dict(), opt.state_dict()
 
 
@@ -249,6 +247,7 @@ def test_evaluation(name):
 def test_precisions(name, precision, cuda):
     """Factors are rounded to 11 or 8 bits: sums of K products of them are off by about sqrt(K)
     roundings of a term, here of some tens of terms."""
+
     def output(**options):
         model, _ = make(name)
         with pynn.backend("cuda", **options):
@@ -267,10 +266,14 @@ def test_fit_and_evaluate(cuda):
     opt = optim.SGD(model.parameters(), lr=0.1)
     x, y = data("perceptron", 64)
     with pynn.backend("cuda"):
-        history = pynn.fit(model, loss, opt, (x, y), valid=(x, y), epochs=2, batch_size=16, progress=False)
+        history = pynn.fit(
+            model, loss, opt, (x, y), valid=(x, y), epochs=2, batch_size=16, progress=False
+        )
     again, loss = make("perceptron")
     opt = optim.SGD(again.parameters(), lr=0.1)
-    expected = pynn.fit(again, loss, opt, (x, y), valid=(x, y), epochs=2, batch_size=16, progress=False)
+    expected = pynn.fit(
+        again, loss, opt, (x, y), valid=(x, y), epochs=2, batch_size=16, progress=False
+    )
     for got, want in zip(history.rows, expected.rows, strict=True):
         for key in ("train_loss", "valid_loss", "train_accuracy"):
             assert got[key] == pytest.approx(want[key], rel=1e-4)

@@ -115,4 +115,6 @@ def test_nodes_equal_the_processor(case, dtype):
 def test_dropout_draws_the_processors_bits(on_cuda):
     x = np.random.default_rng(0).standard_normal((5, 3, 7)).astype(np.float32)
     expected = _core.dropout(x, 0.3, 11, 2, 1, 4)
-    np.testing.assert_array_equal(pynn.ops.dropout(x, p=0.3, seed=11, step=2, node=1, first_sample=4), expected)
+    np.testing.assert_array_equal(
+        pynn.ops.dropout(x, p=0.3, seed=11, step=2, node=1, first_sample=4), expected
+    )

@@ -55,7 +55,6 @@ def test_what_is_written_on_the_host_counts(on_cuda):
 
 
 def test_the_processor_goes_on_where_the_device_stopped():
-    pytest.importorskip("pynn")
     model, expected = perceptron(), perceptron()
     (step, opt), (step_expected, opt_expected) = compiled(model), compiled(expected)
     x, y = batch(32)
@@ -68,7 +67,9 @@ def test_the_processor_goes_on_where_the_device_stopped():
         assert got == pytest.approx(step_expected(x, y), rel=1e-4)
     for key, value in expected.state_dict().items():
         np.testing.assert_allclose(model.state_dict()[key], value, rtol=1e-4, atol=1e-6)
-    for got, want in zip(opt.state_dict()["state"], opt_expected.state_dict()["state"], strict=True):
+    for got, want in zip(
+        opt.state_dict()["state"], opt_expected.state_dict()["state"], strict=True
+    ):
         np.testing.assert_allclose(got["velocity"], want["velocity"], rtol=1e-4, atol=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(on_cuda):
     state, optimizer = model.state_dict(), opt.state_dict()
     bad = x.copy()
     bad[3, 2] = np.nan
-    with pytest.raises(pynn.NonFiniteError, match="at step 4 .*as before this step"):
+    with pytest.raises(pynn.NonFiniteError, match=r"at step 4 .*as before this step"):
         step(bad, y)
     for key, value in state.items():
         np.testing.assert_array_equal(model.state_dict()[key], value, err_msg=key)
@@ -129,7 +130,9 @@ def test_an_epoch_gathers_scales_and_shuffles(on_cuda):
 
     def make():
         pynn.manual_seed(3)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3))
+        model = nn.Sequential(
+            nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)
+        )
         return model, compiled(model)[0]
 
     (model, step), (expected, step_expected) = make(), make()
@@ -212,7 +215,9 @@ def test_losses_that_the_device_has_not_run_on_what_it_gave(on_cuda):
     np.testing.assert_allclose(run("cuda"), run("native"), rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"ignore_index": 1}, {"reduction": "sum"}])
+@pytest.mark.parametrize(
+    "options", [{"label_smoothing": 0.1}, {"ignore_index": 1}, {"reduction": "sum"}]
+)
 def test_options_of_cross_entropy(options, on_cuda):
     x, y = batch()
 
@@ -229,6 +234,7 @@ def test_options_of_cross_entropy(options, on_cuda):
 def test_python_operators_run_on_the_host(on_cuda):
     pynn.ops.register("cuda_doubled", lambda x: 2 * x, lambda dy, x: 2 * dy)
     try:
+
         class Net(nn.Module):
             def __init__(self):
                 super().__init__()

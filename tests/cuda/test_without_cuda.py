@@ -59,13 +59,18 @@ def test_the_environment_names_a_back_end_that_is_not_there():
     assert "pynn was built without CUDA" in done.stderr
 
 
+def enter(name, precision):
+    with pynn.backend(name, precision=precision):
+        pass
+
+
 def test_precisions_are_of_the_gpu():
     with pytest.raises(pynn.BackendError, match="only the back end 'cuda' has precision 'tf32'"):
-        with pynn.backend("native", precision="tf32"):
-            pass
-    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bf16, got 'half'"):
-        with pynn.backend("numpy", precision="half"):
-            pass
+        enter("native", "tf32")
+    with pytest.raises(
+        ValueError, match="precision must be one of float32, tf32, bf16, got 'half'"
+    ):
+        enter("numpy", "half")
 
 
 @pytest.mark.skipif(cuda.is_available(), reason="there is a device here")
@@ -76,6 +81,11 @@ def test_the_command_line_says_what_is_missing(capsys, tmp_path):
 
 @pytest.mark.skipif(cuda.is_available(), reason="there is a device here")
 def test_functions_of_the_device_say_what_is_missing():
-    for function in (cuda.memory_info, cuda.synchronize, cuda.describe, lambda: cuda.asarray([1.0])):
+    for function in (
+        cuda.memory_info,
+        cuda.synchronize,
+        cuda.describe,
+        lambda: cuda.asarray([1.0]),
+    ):
         with pytest.raises(pynn.BackendError):
             function()

@@ -1,5 +1,5 @@
-// The operators on arrays of the host, by the names and arguments of pynn._core: each call copies to
-// the device and back. Graphs run as plans (bind_plan.cpp); this is for single calls.
+// The operators on arrays of the host, by the names and arguments of pynn._core: each call copies
+// to the device and back. Graphs run as plans (bind_plan.cpp); this is for single calls.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -106,7 +106,8 @@ T* run_forward(Bench<T>& bench, const Operation<T>& operation, const std::vector
 
 // `make(T{})` gives the operation.
 template <typename Make>
-py::array forward(const std::vector<Operand>& operands, const Shape& y, bool raw, const Make& make) {
+py::array forward(const std::vector<Operand>& operands, const Shape& y, bool raw,
+                  const Make& make) {
   return by_dtype(*operands[0].array, [&](auto zero) {
     using T = decltype(zero);
     const OperationPointer<T> operation = make(zero);
@@ -148,8 +149,7 @@ Gradients backward(const Operand& dy, const std::vector<Operand>& operands,
     operation->backward(c);
     Gradients result(operands.size());
     for (std::size_t i = 0; i < operands.size(); ++i)
-      if (c.gradients[i])
-        result[i] = bench.get(c.gradients[i], operands[i].shape, operands[i].raw);
+      if (c.gradients[i]) result[i] = bench.get(c.gradients[i], operands[i].shape, operands[i].raw);
     return result;
   });
 }
@@ -168,7 +168,8 @@ py::object object_of(const std::optional<py::array>& array) {
 template <typename Make>
 py::array pointwise(py::handle x_object, const Make& make) {
   const py::array x = dense("x", x_object);
-  return forward({{x, true}}, shape_of(x), true, [&](auto zero) { return make(zero, shape_of(x)); });
+  return forward({{x, true}}, shape_of(x), true,
+                 [&](auto zero) { return make(zero, shape_of(x)); });
 }
 
 // `kept` is x or y, as `name` says.
@@ -236,9 +237,10 @@ void bind_activations(py::module_& m) {
       "dy"_a, "x"_a, "negative_slope"_a);
   for (const bool logarithm : {false, true}) {
     const std::string name = logarithm ? "log_softmax" : "softmax";
-    m.def(name.c_str(),
-          [logarithm](py::handle x, std::int64_t axis) { return shares(x, axis, logarithm); },
-          "x"_a, "axis"_a);
+    m.def(
+        name.c_str(),
+        [logarithm](py::handle x, std::int64_t axis) { return shares(x, axis, logarithm); }, "x"_a,
+        "axis"_a);
     m.def((name + "_backward").c_str(),
           [logarithm](py::handle dy, py::handle y, std::int64_t axis) {
             return shares_backward(dy, y, axis, logarithm);
@@ -273,12 +275,12 @@ py::tuple conv2d_backward(py::handle dy_object, py::handle x_object, py::handle 
   const py::array x = dense("x", x_object);
   const py::array w = dense_as("w", w_object, x);
   const py::array dy = dense_as("dy", dy_object, x);
-  const Conv2dShape s = to_conv2d_shape(shape_of(x), shape_of(w), std::nullopt, stride, padding,
-                                        dilation, groups);
+  const Conv2dShape s =
+      to_conv2d_shape(shape_of(x), shape_of(w), std::nullopt, stride, padding, dilation, groups);
   require_shape("dy", dy, output_shape(s));
   const Gradients g =
-      backward(dy, {x, {w, true}, Operand::unread({s.O}, true)}, wanted(needs),
-               nullptr, [&](auto zero) { return make_conv2d<decltype(zero)>(s, Precision::fp32); });
+      backward(dy, {x, {w, true}, Operand::unread({s.O}, true)}, wanted(needs), nullptr,
+               [&](auto zero) { return make_conv2d<decltype(zero)>(s, Precision::fp32); });
   return py::make_tuple(object_of(g[0]), object_of(g[1]), object_of(g[2]));
 }
 
@@ -298,11 +300,11 @@ py::tuple linear_backward(py::handle dy_object, py::handle x_object, py::handle 
   const py::array w = dense_as("w", w_object, x);
   const py::array dy = dense_as("dy", dy_object, x);
   require_shape("dy", dy, linear_shape(shape_of(x), shape_of(w), std::nullopt));
-  const Gradients g = backward(
-      dy, {x, {w, true}, Operand::unread({w.shape(0)}, true)}, wanted(needs),
-      nullptr, [&](auto zero) {
-        return make_linear<decltype(zero)>(shape_of(x), shape_of(w), Precision::fp32);
-      });
+  const Gradients g =
+      backward(dy, {x, {w, true}, Operand::unread({w.shape(0)}, true)}, wanted(needs), nullptr,
+               [&](auto zero) {
+                 return make_linear<decltype(zero)>(shape_of(x), shape_of(w), Precision::fp32);
+               });
   return py::make_tuple(object_of(g[0]), object_of(g[1]), object_of(g[2]));
 }
 
@@ -325,8 +327,8 @@ py::tuple matmul_backward(py::handle dy_object, py::handle a_object, py::handle 
   const py::array b = dense_as("b", b_object, a);
   const py::array dy = dense_as("dy", dy_object, a);
   require_shape("dy", dy, matmul_shape(shape_of(a), shape_of(b)));
-  const Gradients g = backward({dy, true}, {{a, true}, {b, true}}, wanted(needs),
-                               nullptr, make_product(a, b));
+  const Gradients g =
+      backward({dy, true}, {{a, true}, {b, true}}, wanted(needs), nullptr, make_product(a, b));
   return py::make_tuple(object_of(g[0]), object_of(g[1]));
 }
 
@@ -342,9 +344,9 @@ py::tuple bias_backward(py::handle dy_object, std::array<bool, 2> needs) {
   const Shape shape = shape_of(dy);
   if (shape.empty()) throw ShapeError("expected dy of shape (N, ...), got shape ()");
   const Shape sample(shape.begin() + 1, shape.end());
-  const Gradients g = backward(dy, {Operand::unread(shape), Operand::unread(sample, true)},
-                               wanted(needs), nullptr,
-                               [&](auto zero) { return make_bias<decltype(zero)>(shape); });
+  const Gradients g =
+      backward(dy, {Operand::unread(shape), Operand::unread(sample, true)}, wanted(needs), nullptr,
+               [&](auto zero) { return make_bias<decltype(zero)>(shape); });
   return py::make_tuple(object_of(g[0]), object_of(g[1]));
 }
 
@@ -433,9 +435,8 @@ py::array global_avg_pool2d(py::handle x_object) {
 py::array global_avg_pool2d_backward(py::handle dy_object, const Shape& x_shape) {
   const py::array dy = dense("dy", dy_object);
   require_shape("dy", dy, global_avg_pool2d_shape(x_shape));
-  return *backward(dy, {Operand::unread(x_shape)}, {true}, nullptr, [&](auto zero) {
-    return make_global_avg_pool2d<decltype(zero)>(x_shape);
-  })[0];
+  return *backward(dy, {Operand::unread(x_shape)}, {true}, nullptr,
+                   [&](auto zero) { return make_global_avg_pool2d<decltype(zero)>(x_shape); })[0];
 }
 
 Sides to_sides(py::handle padding) {
@@ -448,18 +449,16 @@ Sides to_sides(py::handle padding) {
 py::array pad2d(py::handle x_object, py::handle padding, double value) {
   const py::array x = dense("x", x_object);
   const Sides sides = to_sides(padding);
-  return forward({x}, pad2d_shape(shape_of(x), sides), false, [&](auto zero) {
-    return make_pad2d<decltype(zero)>(shape_of(x), sides, value);
-  });
+  return forward({x}, pad2d_shape(shape_of(x), sides), false,
+                 [&](auto zero) { return make_pad2d<decltype(zero)>(shape_of(x), sides, value); });
 }
 
 py::array pad2d_backward(py::handle dy_object, py::handle padding) {
   const py::array dy = dense("dy", dy_object);
   const Sides sides = to_sides(padding);
   const Shape x = pad2d_inverse_shape(shape_of(dy), sides);
-  return *backward(dy, {Operand::unread(x)}, {true}, nullptr, [&](auto zero) {
-    return make_pad2d<decltype(zero)>(x, sides, 0);
-  })[0];
+  return *backward(dy, {Operand::unread(x)}, {true}, nullptr,
+                   [&](auto zero) { return make_pad2d<decltype(zero)>(x, sides, 0); })[0];
 }
 
 void bind_pools(py::module_& m) {
@@ -685,8 +684,7 @@ void bind_others(py::module_& m) {
   m.def("concat_backward", &concat_backward, "dy"_a, "sizes"_a, "axis"_a);
   // What moves nothing but memory of the host, or has all of it there.
   const auto core = py::module_::import("pynn._core");
-  for (const char* name :
-       {"flatten", "reshape", "max_pool2d_backward", "philox", "sum_of_squares"})
+  for (const char* name : {"flatten", "reshape", "max_pool2d_backward", "philox", "sum_of_squares"})
     m.attr(name) = core.attr(name);
 }
 
@@ -797,8 +795,8 @@ py::tuple mse_loss_of(py::handle prediction_object, py::handle target_object,
   const py::array target = dense_as("target", target_object, prediction);
   const Shape shape = shape_of(prediction);
   if (shape != shape_of(target))
-    throw ShapeError(message("target must have the shape of prediction, ", shape, ", got ",
-                             shape_of(target)));
+    throw ShapeError(
+        message("target must have the shape of prediction, ", shape, ", got ", shape_of(target)));
   return by_dtype(prediction, [&](auto zero) {
     using T = decltype(zero);
     py::object loss = py::float_(0.0), gradient = py::none();
@@ -848,8 +846,8 @@ void update_one(const py::array& g, py::array& p, std::optional<py::array>& firs
   };
   table.parameters =
       reinterpret_cast<const ParameterUpdate<T>*>(upload(&parameter, sizeof parameter));
-  table.pieces = reinterpret_cast<const UpdatePiece*>(
-      upload(pieces.data(), pieces.size() * sizeof pieces[0]));
+  table.pieces =
+      reinterpret_cast<const UpdatePiece*>(upload(pieces.data(), pieces.size() * sizeof pieces[0]));
   using S = std::decay_t<decltype(settings)>;
   update(table, reinterpret_cast<const S*>(upload(&settings, sizeof settings)), nullptr, stream());
   const auto download = [&](py::array& array, const T* from) {
@@ -875,15 +873,13 @@ void update_arrays(py::handle g_object, py::handle p_object, const char* first_n
   };
   py::array p = *state("p", p_object);
   auto first = state(first_name, first_object), second = state(second_name, second_object);
-  by_dtype(g, [&](auto zero) {
-    update_one<decltype(zero)>(g, p, first, second, settings_of);
-  });
+  by_dtype(g, [&](auto zero) { update_one<decltype(zero)>(g, p, first, second, settings_of); });
 }
 
 void bind_training(py::module_& m) {
   using namespace py::literals;
-  m.def("cross_entropy", &cross_entropy_of, "logits"_a, "target"_a, "weight"_a,
-        "label_smoothing"_a, "ignore_index"_a, "reduction"_a, "return_grad"_a);
+  m.def("cross_entropy", &cross_entropy_of, "logits"_a, "target"_a, "weight"_a, "label_smoothing"_a,
+        "ignore_index"_a, "reduction"_a, "return_grad"_a);
   m.def("mse_loss", &mse_loss_of, "prediction"_a, "target"_a, "reduction"_a, "return_grad"_a);
   m.def(
       "sgd_update",
@@ -904,8 +900,8 @@ void bind_training(py::module_& m) {
                                                decoupled);
         });
       },
-      "p"_a, "g"_a, "m"_a, "v"_a, "step"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a,
-      "weight_decay"_a, "decoupled"_a);
+      "p"_a, "g"_a, "m"_a, "v"_a, "step"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a, "weight_decay"_a,
+      "decoupled"_a);
   m.def(
       "rmsprop_update",
       [](py::handle p, py::handle g, py::handle square, py::handle velocity, double lr,

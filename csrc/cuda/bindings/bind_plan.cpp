@@ -256,8 +256,7 @@ class TypedPass final : public AnyPass {
     if (kind == 'u' && x.dtype().itemsize() == 1)
       data.kind = DataSet::Kind::uint8;
     else if (kind == 'f' && x.dtype().itemsize() >= 4)
-      data.kind =
-          x.dtype().itemsize() == 4 ? DataSet::Kind::float32 : DataSet::Kind::float64;
+      data.kind = x.dtype().itemsize() == 4 ? DataSet::Kind::float32 : DataSet::Kind::float64;
     else
       throw DTypeError("x must be uint8, float32 or float64");
     const bool fits = has_labels_ ? y.dtype().kind() == 'i' && y.dtype().itemsize() == 8
@@ -272,8 +271,8 @@ class TypedPass final : public AnyPass {
     typename Step<T>::Result result;
     {
       const py::gil_scoped_release nogil;
-      result = step_.run_epoch(data, order.data(), steps, seed, static_cast<std::uint32_t>(step),
-                               read);
+      result =
+          step_.run_epoch(data, order.data(), steps, seed, static_cast<std::uint32_t>(step), read);
     }
     return told(result);
   }
@@ -285,8 +284,7 @@ class TypedPass final : public AnyPass {
   };
 
   const T* checked(int value, const py::array& array) const {
-    if (array.dtype().kind() != 'f' ||
-        static_cast<std::size_t>(array.itemsize()) != sizeof(T) ||
+    if (array.dtype().kind() != 'f' || static_cast<std::size_t>(array.itemsize()) != sizeof(T) ||
         !(array.flags() & py::array::c_style))
       throw DTypeError("a plan takes C-contiguous arrays of its dtype");
     require_shape("array", array, plan_.value(value).shape);
@@ -415,10 +413,9 @@ std::unique_ptr<AnyPlan> typed_plan(const std::vector<Shape>& shapes,
     node.inputs = spec[1].cast<std::vector<int>>();
     node.y = spec[2].cast<int>();
     if (spec[4].is_none())
-      node.operation =
-          read_operation<T>(spec[0].cast<std::string>(), shapes, stored, node.inputs,
-                            shapes[static_cast<std::size_t>(node.y)], spec[3].cast<py::dict>(),
-                            precision);
+      node.operation = read_operation<T>(spec[0].cast<std::string>(), shapes, stored, node.inputs,
+                                         shapes[static_cast<std::size_t>(node.y)],
+                                         spec[3].cast<py::dict>(), precision);
     // Running statistics are read, not the count of batches beside them.
     if (node.operation && spec[0].cast<std::string>() == "batch_norm") node.inputs.resize(5);
     graph.nodes.push_back(std::move(node));

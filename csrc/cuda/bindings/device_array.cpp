@@ -13,9 +13,8 @@ namespace {
 void wait_for(std::intptr_t other) {
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
-  const auto release = std::shared_ptr<void>(event, [](void* e) {
-    cudaEventDestroy(static_cast<cudaEvent_t>(e));
-  });
+  const auto release =
+      std::shared_ptr<void>(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
   check(cudaEventRecord(event, reinterpret_cast<cudaStream_t>(other)), "recording an event");
   check(cudaStreamWaitEvent(stream(), event, 0), "waiting for an event");
 }
@@ -42,9 +41,10 @@ py::dtype dtype_of(const dlpack::DType& type) {
   const int bits = type.bits;
   const bool known = bits == 8 || bits == 16 || bits == 32 || bits == 64;
   if (!kind || !known || type.lanes != 1)
-    throw DTypeError(message("an array on the device has a dtype that pynn does not know (DLPack "
-                             "code ",
-                             static_cast<int>(type.code), ", ", bits, " bits)"));
+    throw DTypeError(
+        message("an array on the device has a dtype that pynn does not know (DLPack "
+                "code ",
+                static_cast<int>(type.code), ", ", bits, " bits)"));
   return py::dtype(std::string(kind) + std::to_string(bits / 8));
 }
 
@@ -53,8 +53,8 @@ DeviceArray from_tensor(const dlpack::Tensor& t, std::shared_ptr<void> owner) {
     throw DTypeError(message("expected an array on a CUDA device (DLPack device type ",
                              dlpack::kCuda, "), got device type ", t.device.type));
   if (t.device.number != 0)
-    throw DTypeError(message("pynn computes on CUDA device 0, got an array on device ",
-                             t.device.number));
+    throw DTypeError(
+        message("pynn computes on CUDA device 0, got an array on device ", t.device.number));
   Shape shape(t.shape, t.shape + t.axes);
   if (t.strides && !is_dense(shape, t.strides)) refuse_strides();
   return DeviceArray(std::move(shape), dtype_of(t.dtype),
@@ -82,8 +82,7 @@ DeviceArray from_dlpack(py::handle object) {
   const auto handle = reinterpret_cast<std::intptr_t>(stream());
   py::object made;
   try {
-    made = object.attr("__dlpack__")("stream"_a = handle,
-                                     "max_version"_a = py::make_tuple(1, 0));
+    made = object.attr("__dlpack__")("stream"_a = handle, "max_version"_a = py::make_tuple(1, 0));
   } catch (py::error_already_set& error) {
     if (!error.matches(PyExc_TypeError)) throw;
     made = object.attr("__dlpack__")("stream"_a = handle);  // of before DLPack 1.0
@@ -164,13 +163,13 @@ void let_wait(const py::object& consumer) {
   const std::intptr_t handle = consumer.is_none() ? 1 : consumer.cast<std::intptr_t>();
   if (handle == -1) return;
   if (handle == 0)
-    throw std::invalid_argument("stream 0 is ambiguous: 1 is the legacy default stream, 2 that of "
-                                "the thread");
+    throw std::invalid_argument(
+        "stream 0 is ambiguous: 1 is the legacy default stream, 2 that of "
+        "the thread");
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
-  const auto release = std::shared_ptr<void>(event, [](void* e) {
-    cudaEventDestroy(static_cast<cudaEvent_t>(e));
-  });
+  const auto release =
+      std::shared_ptr<void>(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
   check(cudaEventRecord(event, stream()), "recording an event");
   check(cudaStreamWaitEvent(reinterpret_cast<cudaStream_t>(handle), event, 0),
         "waiting for an event");
@@ -223,9 +222,10 @@ DeviceArray to_device_array(py::handle object) {
   const auto array = py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
   const char kind = array.dtype().kind();
   if ((kind != 'f' && kind != 'i' && kind != 'u') || array.dtype().byteorder() == '>')
-    throw DTypeError("an array on the device holds integers or floats in native byte order, got "
-                     "dtype " +
-                     py::str(array.dtype()).cast<std::string>());
+    throw DTypeError(
+        "an array on the device holds integers or floats in native byte order, got "
+        "dtype " +
+        py::str(array.dtype()).cast<std::string>());
   const auto dense =
       py::module_::import("numpy").attr("ascontiguousarray")(array).cast<py::array>();
   DeviceArray made(shape_of(array), array.dtype());
@@ -283,12 +283,11 @@ void bind_array(py::module_& m) {
       .def_property_readonly(
           "__cuda_array_interface__",
           [](const DeviceArray& a) {
-            return py::dict("shape"_a = to_tuple(a.shape()),
-                            "typestr"_a = a.dtype().attr("str"),
-                            "data"_a = py::make_tuple(
-                                reinterpret_cast<std::uintptr_t>(a.data()), false),
-                            "version"_a = 3, "strides"_a = py::none(),
-                            "stream"_a = reinterpret_cast<std::intptr_t>(stream()));
+            return py::dict(
+                "shape"_a = to_tuple(a.shape()), "typestr"_a = a.dtype().attr("str"),
+                "data"_a = py::make_tuple(reinterpret_cast<std::uintptr_t>(a.data()), false),
+                "version"_a = 3, "strides"_a = py::none(),
+                "stream"_a = reinterpret_cast<std::intptr_t>(stream()));
           })
       .def("__repr__", [](const DeviceArray& a) {
         return message("pynn.cuda.Array(shape=", a.shape(),

@@ -47,13 +47,12 @@ void translate(std::exception_ptr pointer) {
 
 // This module comes in a wheel of its own: it must be of the pynn that it is beside.
 void check_version() {
-  const auto* const host =
-      static_cast<const pynn_host*>(PyCapsule_Import(PYNN_HOST_CAPSULE, 0));
+  const auto* const host = static_cast<const pynn_host*>(PyCapsule_Import(PYNN_HOST_CAPSULE, 0));
   if (!host) throw py::error_already_set();
   if (std::strcmp(host->version, PYNN_VERSION) != 0)
-    throw py::import_error(pynn::message("it is of pynn ", PYNN_VERSION, ", and this is pynn ",
-                                         host->version,
-                                         "; install pynn-core and pynn-core-cuda13 of one version"));
+    throw py::import_error(
+        pynn::message("it is of pynn ", PYNN_VERSION, ", and this is pynn ", host->version,
+                      "; install pynn-core and pynn-core-cuda13 of one version"));
 }
 
 }  // namespace

@@ -23,7 +23,12 @@ class Reader {
   Reader(const std::vector<Shape>& shapes, const std::vector<bool>& stored,
          const std::vector<int>& inputs, const Shape& y, const py::dict& attributes,
          Precision precision)
-      : shapes_(shapes), stored_(stored), in_(inputs), y_(y), a_(attributes), precision_(precision) {}
+      : shapes_(shapes),
+        stored_(stored),
+        in_(inputs),
+        y_(y),
+        a_(attributes),
+        precision_(precision) {}
 
   OperationPointer<T> read(const std::string& name) const {
     if (in_.empty() || in_[0] < 0) return nullptr;
@@ -41,8 +46,8 @@ class Reader {
     if (name == "sigmoid") return activation(Activation::Kind::sigmoid);
     if (name == "tanh") return activation(Activation::Kind::tanh);
     if (name == "leaky_relu")
-      return make_activation<T>(
-          {Activation::Kind::leaky_relu, a_["negative_slope"].cast<double>()}, x);
+      return make_activation<T>({Activation::Kind::leaky_relu, a_["negative_slope"].cast<double>()},
+                                x);
     if (name == "softmax" || name == "log_softmax")
       return make_softmax<T>(x, a_["axis"].cast<std::int64_t>(), name == "log_softmax");
     if (name == "max_pool2d") return make_max_pool2d<T>(window(), x);
@@ -78,8 +83,7 @@ class Reader {
   }
   OperationPointer<T> conv2d() const {
     if (!stored(1) || !stored_or_absent(2)) return nullptr;
-    const std::optional<Shape> b =
-        in_[2] < 0 ? std::nullopt : std::optional<Shape>(shape(2));
+    const std::optional<Shape> b = in_[2] < 0 ? std::nullopt : std::optional<Shape>(shape(2));
     return make_conv2d<T>(
         conv2d_shape(shape(0), shape(1), b, to_pair("stride", a_["stride"]),
                      to_padding(a_["padding"]), to_pair("dilation", a_["dilation"]),

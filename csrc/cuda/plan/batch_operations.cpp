@@ -27,10 +27,12 @@ class BatchNorm final : public Operation<T> {
   void backward(const Call<T>& c) const override {
     if (activation_.kind != Activation::Kind::none && !left_)
       activation_backward(activation_, size_, c.dy, c.y, false, c.dy, c.stream);
-    const T *const mean_used = training_ ? mean(c) : c.inputs[1],
-                   *const var_used = training_ ? var(c) : c.inputs[2];
-    T *const dweight = c.inputs[3] ? c.gradients[3] : nullptr,
-             *const dbias = c.inputs[4] ? c.gradients[4] : nullptr;
+    const T *const mean_used = training_ ? mean(c) : c.inputs[1], *const var_used =
+                                                                      training_ ? var(c)
+                                                                                : c.inputs[2];
+    T *const dweight = c.inputs[3] ? c.gradients[3] : nullptr, *const dbias = c.inputs[4]
+                                                                                  ? c.gradients[4]
+                                                                                  : nullptr;
     const bool add_weight = dweight && c.add[3], add_bias = dbias && c.add[4];
     const bool together = !dweight || !dbias || add_weight == add_bias;
     const auto run = [&](T* dx, T* dw, T* db, bool add) {
@@ -52,7 +54,7 @@ class BatchNorm final : public Operation<T> {
   bool reads_output() const override { return activation_.kind != Activation::Kind::none; }
   bool absorb(const Activation& activation) override {
     if (activation_.kind != Activation::Kind::none) return false;
-    if (activation.kind == Activation::Kind::leaky_relu && activation.slope < 0) return false;
+    if (!derives_from_result(activation)) return false;
     activation_ = activation;
     return true;
   }
@@ -124,7 +126,7 @@ OperationPointer<T> make_softmax(const Shape& x, std::int64_t axis, bool logarit
   return std::make_unique<Softmax<T>>(x, axis, logarithm);
 }
 
-#define PYNN_INSTANTIATE(T)                                                        \
+#define PYNN_INSTANTIATE(T)                                                         \
   template OperationPointer<T> make_batch_norm(const Shape&, bool, double, double); \
   template OperationPointer<T> make_softmax(const Shape&, std::int64_t, bool)
 PYNN_INSTANTIATE(float);

@@ -100,9 +100,9 @@ OperationPointer<T> make_concat(const std::vector<Shape>& shapes, std::int64_t a
   return std::make_unique<Concat<T>>(shapes, axis);
 }
 
-#define PYNN_INSTANTIATE(T)                                                       \
-  template OperationPointer<T> make_add(const Shape&, bool, const Shape&, bool);  \
-  template OperationPointer<T> make_mul(const Shape&, bool, const Shape&, bool);  \
+#define PYNN_INSTANTIATE(T)                                                      \
+  template OperationPointer<T> make_add(const Shape&, bool, const Shape&, bool); \
+  template OperationPointer<T> make_mul(const Shape&, bool, const Shape&, bool); \
   template OperationPointer<T> make_concat(const std::vector<Shape>&, std::int64_t)
 PYNN_INSTANTIATE(float);
 PYNN_INSTANTIATE(double);

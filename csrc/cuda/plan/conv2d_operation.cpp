@@ -35,8 +35,8 @@ class Conv2d final : public Operation<T> {
     }
     backward_parameters(c, dy, scratch);
     if (c.gradients[0])
-      conv2d_backward_input(s_, precision_, dy, c.inputs[1], c.input_activation,
-                            at_of(c), c.add[0] != 0, c.gradients[0], c.stream);
+      conv2d_backward_input(s_, precision_, dy, c.inputs[1], c.input_activation, at_of(c),
+                            c.add[0] != 0, c.gradients[0], c.stream);
   }
 
   std::int64_t saved_bytes() const override { return pooled_ ? aligned(pooled_results()) : 0; }
@@ -50,7 +50,7 @@ class Conv2d final : public Operation<T> {
 
   bool absorb(const Activation& activation) override {
     if (pooled_ || activation_.kind != Activation::Kind::none) return false;
-    if (activation.kind == Activation::Kind::leaky_relu && activation.slope < 0) return false;
+    if (!derives_from_result(activation)) return false;
     activation_ = activation;
     return true;
   }
@@ -77,9 +77,7 @@ class Conv2d final : public Operation<T> {
  private:
   std::int64_t results() const { return s_.N * s_.O * s_.window.OH * s_.window.OW; }
   std::int64_t pooled_results() const { return s_.N * s_.O * pool_.OH * pool_.OW; }
-  std::int64_t weights() const {
-    return s_.O * (s_.C / s_.groups) * s_.window.KH * s_.window.KW;
-  }
+  std::int64_t weights() const { return s_.O * (s_.C / s_.groups) * s_.window.KH * s_.window.KW; }
   bool derives() const { return activation_.kind != Activation::Kind::none && !left_; }
   const T* at_of(const Call<T>& c) const {
     return c.input_activation.kind == Activation::Kind::none ? nullptr : c.inputs[0];
@@ -109,8 +107,7 @@ class Conv2d final : public Operation<T> {
                            : straight(2) ? db
                                          : own_b,
                            c.stream);
-    if (!straight(1))
-      combine(shards_, weights(), weights(), own_w, c.add[1] != 0, dw, c.stream);
+    if (!straight(1)) combine(shards_, weights(), weights(), own_w, c.add[1] != 0, dw, c.stream);
     if (db && !straight(2)) combine(shards_, s_.O, s_.O, own_b, c.add[2] != 0, db, c.stream);
   }
 

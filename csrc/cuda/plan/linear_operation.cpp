@@ -35,16 +35,17 @@ class Linear final : public Operation<T> {
     if (positions_ == 1) {
       backward_parameters(c, c.dy, c.inputs[0]);
       if (c.gradients[0])
-        linear_backward_input(s_, precision_, c.dy, c.inputs[1], c.input_activation,
-                              c.input_activation.kind == Activation::Kind::none ? nullptr
-                                                                                : c.inputs[0],
-                              c.add[0] != 0, c.gradients[0], c.stream);
+        linear_backward_input(
+            s_, precision_, c.dy, c.inputs[1], c.input_activation,
+            c.input_activation.kind == Activation::Kind::none ? nullptr : c.inputs[0],
+            c.add[0] != 0, c.gradients[0], c.stream);
       return;
     }
     const std::int64_t inputs = s_.N * s_.in;
     T* const dy = reinterpret_cast<T*>(c.scratch);
     T* const x = reinterpret_cast<T*>(c.scratch + bytes_of<T>(s_.N * s_.out));
-    T* const dx = reinterpret_cast<T*>(c.scratch + bytes_of<T>(s_.N * s_.out) + bytes_of<T>(inputs));
+    T* const dx =
+        reinterpret_cast<T*>(c.scratch + bytes_of<T>(s_.N * s_.out) + bytes_of<T>(inputs));
     to_front(s_.out, c.dy, dy, c.stream);
     to_front(s_.in, c.inputs[0], x, c.stream);
     backward_parameters(c, dy, x);
@@ -66,7 +67,7 @@ class Linear final : public Operation<T> {
 
   bool absorb(const Activation& activation) override {
     if (activation_.kind != Activation::Kind::none) return false;
-    if (activation.kind == Activation::Kind::leaky_relu && activation.slope < 0) return false;
+    if (!derives_from_result(activation)) return false;
     activation_ = activation;
     return true;
   }

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "cuda/kernels/precision.h"
 #include "cuda/kernels/error.h"
+#include "cuda/kernels/precision.h"
 #include "cuda/plan/operation.h"
 #include "kernels/conv2d.h"
 #include "runtime/errors.h"

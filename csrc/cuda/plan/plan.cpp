@@ -116,9 +116,9 @@ void Plan<T>::lay_out() {
     if (node.fused) continue;
     for (const int input : node.inputs)
       if (input >= 0 && at(input).data >= 0) arena_.extend(at(input).data, i);
-    const bool shares =
-        node.operation && node.operation->is_view() && !at(node.inputs[0]).stored;
-    at(node.y).data = shares ? at(node.inputs[0]).data : arena_.add(at(node.y).count() * kBytes, i, i);
+    const bool shares = node.operation && node.operation->is_view() && !at(node.inputs[0]).stored;
+    at(node.y).data =
+        shares ? at(node.inputs[0]).data : arena_.add(at(node.y).count() * kBytes, i, i);
     if (!node.operation) continue;
     Buffers& own = buffers_[static_cast<std::size_t>(i)];
     if (const std::int64_t size = node.operation->forward_scratch(); size > 0)

@@ -33,11 +33,11 @@ class ActivationOperation final : public Operation<T> {
     activation_forward(activation_, size_, c.inputs[0], c.y, c.stream);
   }
   void backward(const Call<T>& c) const override {
-    activation_backward(activation_, size_, c.dy, reads_output() ? c.y : c.inputs[0],
-                        c.add[0] != 0, c.gradients[0], c.stream);
+    activation_backward(activation_, size_, c.dy, reads_output() ? c.y : c.inputs[0], c.add[0] != 0,
+                        c.gradients[0], c.stream);
   }
   bool reads_input(std::size_t) const override { return !reads_output(); }
-  bool reads_output() const override { return activation_.kind != Activation::Kind::leaky_relu; }
+  bool reads_output() const override { return derives_from_result(activation_); }
   bool backward_in_place() const override { return true; }
   const Activation* as_activation() const override { return &activation_; }
   std::string what() const override { return name_of(activation_); }
@@ -75,9 +75,7 @@ class Dropout final : public Operation<T> {
  public:
   Dropout(const Shape& x, double p, std::uint32_t node) : s_(samples_of(x)), p_(p), node_(node) {}
   void forward(const Call<T>& c) const override { run(c, c.inputs[0], false, c.y); }
-  void backward(const Call<T>& c) const override {
-    run(c, c.dy, c.add[0] != 0, c.gradients[0]);
-  }
+  void backward(const Call<T>& c) const override { run(c, c.dy, c.add[0] != 0, c.gradients[0]); }
   bool backward_in_place() const override { return true; }
   std::string what() const override { return message("dropout ", p_); }
   std::int64_t flops() const override { return 10 * s_.count(); }
@@ -116,9 +114,7 @@ class DropBlock2d final : public Operation<T> {
   }
   std::int64_t saved_bytes() const override { return aligned(drop_block2d_workspace(s_, N_)); }
   bool backward_in_place() const override { return true; }
-  std::string what() const override {
-    return message("drop_block2d ", s_.block, " x ", s_.block);
-  }
+  std::string what() const override { return message("drop_block2d ", s_.block, " x ", s_.block); }
   std::int64_t flops() const override { return 10 * N_ * s_.C * s_.H * s_.W; }
   std::int64_t backward_flops() const override { return N_ * s_.C * s_.H * s_.W; }
 
@@ -170,12 +166,12 @@ OperationPointer<T> make_view(const Shape& x) {
   return std::make_unique<View<T>>(x);
 }
 
-#define PYNN_INSTANTIATE(T)                                                              \
-  template OperationPointer<T> make_activation(const Activation&, const Shape&);         \
-  template OperationPointer<T> make_bias(const Shape&);                                  \
-  template OperationPointer<T> make_dropout(const Shape&, double, std::uint32_t);        \
-  template OperationPointer<T> make_drop_block2d(const Shape&, double, std::int64_t,     \
-                                                 std::uint32_t);                         \
+#define PYNN_INSTANTIATE(T)                                                          \
+  template OperationPointer<T> make_activation(const Activation&, const Shape&);     \
+  template OperationPointer<T> make_bias(const Shape&);                              \
+  template OperationPointer<T> make_dropout(const Shape&, double, std::uint32_t);    \
+  template OperationPointer<T> make_drop_block2d(const Shape&, double, std::int64_t, \
+                                                 std::uint32_t);                     \
   template OperationPointer<T> make_view(const Shape&)
 PYNN_INSTANTIATE(float);
 PYNN_INSTANTIATE(double);

@@ -120,10 +120,10 @@ OperationPointer<T> make_pad2d(const Shape& x, const Sides& padding, double valu
   return std::make_unique<Pad2d<T>>(x, padding, value);
 }
 
-#define PYNN_INSTANTIATE(T)                                                          \
-  template OperationPointer<T> make_max_pool2d(const Window&, const Shape&);         \
-  template OperationPointer<T> make_avg_pool2d(const Window&, bool, const Shape&);   \
-  template OperationPointer<T> make_global_avg_pool2d(const Shape&);                 \
+#define PYNN_INSTANTIATE(T)                                                        \
+  template OperationPointer<T> make_max_pool2d(const Window&, const Shape&);       \
+  template OperationPointer<T> make_avg_pool2d(const Window&, bool, const Shape&); \
+  template OperationPointer<T> make_global_avg_pool2d(const Shape&);               \
   template OperationPointer<T> make_pad2d(const Shape&, const Sides&, double)
 PYNN_INSTANTIATE(float);
 PYNN_INSTANTIATE(double);

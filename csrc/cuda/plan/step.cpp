@@ -15,8 +15,8 @@ namespace {
 
 constexpr std::int64_t kTogether = 8;  // steps in one graph
 
-// What the host asks for after a step lies side by side, so that it is one copy: the state, the loss
-// of a single step, and the norm of the gradients.
+// What the host asks for after a step lies side by side, so that it is one copy: the state, the
+// loss of a single step, and the norm of the gradients.
 constexpr std::int64_t kLossAt = 64, kNormAt = 72, kHeaderBytes = 128;
 static_assert(sizeof(StepState) <= kLossAt);
 
@@ -88,8 +88,7 @@ template <typename T>
 void Step<T>::prepare() {
   if (ready_) return;
   const Samples x = input_samples(), y = output_samples();
-  const std::int64_t target =
-      has_labels() ? bytes_of<std::int64_t>(y.N) : bytes_of<T>(y.count());
+  const std::int64_t target = has_labels() ? bytes_of<std::int64_t>(y.N) : bytes_of<T>(y.count());
   constexpr auto kMostSettings =
       static_cast<std::int64_t>(std::max(sizeof(SgdSettings<T>), sizeof(AdamSettings<T>)));
   at_.settings = aligned(kHeaderBytes);
@@ -254,9 +253,9 @@ void Step<T>::launch_step(cudaStream_t stream) const {
 
 template <typename T>
 void Step<T>::launch_result(cudaStream_t stream) const {
-  check(cudaMemcpyAsync(results_.data(), input_.data(), kHeaderBytes, cudaMemcpyDeviceToHost,
-                        stream),
-        "copying from the device");
+  check(
+      cudaMemcpyAsync(results_.data(), input_.data(), kHeaderBytes, cudaMemcpyDeviceToHost, stream),
+      "copying from the device");
 }
 
 // The first time, work runs as it is, so that the device knows every kernel; then it is recorded.

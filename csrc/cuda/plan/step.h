@@ -115,12 +115,12 @@ class Step {
 
   Input at_;
   PinnedMemory host_;
-  DeviceMemory input_;    // a header, settings, labels or target rows, rows of the input
-  DeviceMemory target_;   // labels, or the target (features, N)
-  DeviceMemory losses_;   // double, of each step
+  DeviceMemory input_;   // a header, settings, labels or target rows, rows of the input
+  DeviceMemory target_;  // labels, or the target (features, N)
+  DeviceMemory losses_;  // double, of each step
   DeviceMemory loss_workspace_;
-  DeviceMemory tables_;   // of the update: parameters, pieces; the workspace of the norm
-  DeviceMemory settings_; // of many steps
+  DeviceMemory tables_;    // of the update: parameters, pieces; the workspace of the norm
+  DeviceMemory settings_;  // of many steps
   DeviceMemory order_;
   PinnedMemory results_;
   std::int64_t pieces_ = 0, pieces_at_ = 0, norm_workspace_at_ = 0;

@@ -10,9 +10,7 @@ namespace {
 
 constexpr int kOldestCapability = 75;  // of the architectures that pynn is compiled for
 
-std::string version_text(int version) {
-  return message(version / 1000, ".", version % 1000 / 10);
-}
+std::string version_text(int version) { return message(version / 1000, ".", version % 1000 / 10); }
 
 std::string look() {
   // The run time finds the driver in the same way, but does not tell "not there" from "too old".
@@ -20,8 +18,7 @@ std::string look() {
   if (!driver)
     return "the driver's library libcuda.so.1 was not found; install NVIDIA's driver (in a "
            "container, start it with access to the GPU)";
-  const auto driver_version =
-      reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
+  const auto driver_version = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDriverGetVersion"));
   int version = 0;
   if (!driver_version || driver_version(&version) != 0 || version < CUDART_VERSION / 1000 * 1000)
     return message("NVIDIA's driver is too old: it knows CUDA ", version_text(version),

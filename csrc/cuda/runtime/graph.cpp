@@ -65,9 +65,7 @@ Graph& Graph::operator=(Graph&& other) noexcept {
 
 bool Graph::empty() const { return !executable_ || session_ != session(); }
 
-void Graph::launch() const {
-  check(cudaGraphLaunch(executable_, stream()), "launching a graph");
-}
+void Graph::launch() const { check(cudaGraphLaunch(executable_, stream()), "launching a graph"); }
 
 void Graph::release() {
   if (executable_ && session_ == session()) cudaGraphExecDestroy(executable_);
