@@ -64,7 +64,7 @@ def run_epoch(
 
 def _on_device(step: CompiledStep, x: Any, y: Any, batch_size: int, scale: float | None) -> _Data:
     """The data on the device, where they are copied unless they lie there already."""
-    targets = np.asarray(y)
+    targets = y if isinstance(y, np.ndarray) else np.asarray(y)
     if isinstance(x, cuda.Array):
         if x.dtype not in (np.uint8, np.float32, np.float64):
             raise DTypeError(f"x must be uint8, float32 or float64, got {x.dtype}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pynn import executors
+from pynn import cuda, executors
 from pynn.backends import get_backend, get_precision
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
@@ -167,12 +167,13 @@ class CompiledStep:
     def output(self, value: Array) -> None:
         self._output, self._output_of = value, None
 
-    def __call__(self, x: ArrayLike, y: Any) -> float:
+    def __call__(self, x: ArrayLike | cuda.Array, y: Any) -> float:
         """Train on one batch.
 
         Args:
-            x: the input, shape (N, ...); converted to the model's dtype.
-            y: the target, N labels or an array (N, ...), as the loss takes it.
+            x: the input, shape (N, ...); converted to the model's dtype. On a GPU, a
+                `pynn.cuda.Array` is read where it lies.
+            y: the target, N labels or an array (N, ...), as the loss takes it; likewise.
 
         Returns:
             The loss before the update.
@@ -182,6 +183,8 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
+        if get_backend() == "cuda" and isinstance(x, cuda.Array):
+            return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
         array: Array = x if self._takes(x) else self.model.as_input(x)  # type: ignore[assignment]
         target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
@@ -205,8 +208,8 @@ class CompiledStep:
 
     def epoch(
         self,
-        x: Array,
-        y: Array,
+        x: Array | cuda.Array,
+        y: Array | cuda.Array,
         order: ArrayLike,
         *,
         batch_size: int = 32,
@@ -237,9 +240,13 @@ class CompiledStep:
             losses = run_epoch(self, x, y, order, batch_size, scale)
             if losses is not None:
                 return losses
-        batches = Batches(
-            x, y, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype, reuse=True
+        images, labels = (
+            array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, y)
         )
+        batches = Batches(
+            images, labels, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype,
+            reuse=True,
+        )  # fmt: skip
         return np.array([self(*batch) for batch in batches.in_order(order)], dtype=np.float64)
 
     def plan(self, shape: Shape) -> Plan:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import pynn
+from pynn.backends import get_precision
 from pynn.config import config
 from pynn.errors import MissingExtraError
 from pynn.io.atomic import replacing
@@ -91,6 +92,7 @@ class _Task:
     data: Any
     threads: int
     backend: str
+    precision: str
 
     def __call__(self) -> Result:
         kept = pynn.get_num_threads()
@@ -101,7 +103,7 @@ class _Task:
         try:
             pynn.set_num_threads(self.threads)
             pynn.manual_seed(self.seed)
-            with pynn.backend(self.backend):
+            with pynn.backend(self.backend, precision=self.precision):
                 run = SweepRun(self.setting, self.folder, self.seed, self.data)
                 result = dict(self.function(dict(self.setting), run))
         except BaseException as error:
@@ -212,7 +214,7 @@ def sweep_all(
     tasks = [
         _Task(
             plan.sweep.function, plan.settings[run_folder], run_folder, plan.sweep.seed,
-            plan.sweep.data, threads, pynn.get_backend(),
+            plan.sweep.data, threads, pynn.get_backend(), get_precision(),
         )
         for plan, run_folder in waiting
     ]  # fmt: skip
@@ -319,7 +321,8 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
 def _identity(function: RunFunction, seed: int, data: str) -> str:
     """What a stored result depends on besides its setting; data is the digest of the data."""
     source = inspect.getsource(function)
-    return _digest([function.__name__, source, seed, data, pynn.__version__, pynn.get_backend()])
+    kernels = pynn.get_backend(), get_precision()
+    return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
 
 
 def _digest(value: Any) -> str:

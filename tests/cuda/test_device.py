@@ -116,6 +116,22 @@ def test_cuda_array_interface_in_and_out(cuda):
         pynn.cuda.asarray(Interface(ours, strides=(8, 24)))
 
 
+def test_a_machine_without_a_gpu(emulated):
+    text = run(
+        """
+import json, pynn
+assert not pynn.cuda.is_available() and pynn.cuda.device_count() == 0
+try:
+    with pynn.backend("cuda"):
+        pass
+except pynn.BackendError as error:
+    print(json.dumps(str(error)))
+""",
+        PYNN_EMULATOR_DEVICES="0",
+    )
+    assert text.startswith("the CUDA back end cannot run here: no GPU was found")
+
+
 def test_memory_that_does_not_suffice(emulated):
     result = run(
         """

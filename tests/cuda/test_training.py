@@ -55,7 +55,6 @@ def test_what_is_written_on_the_host_counts(on_cuda):
 
 
 def test_the_processor_goes_on_where_the_device_stopped():
-    pytest.importorskip("pynn")
     model, expected = perceptron(), perceptron()
     (step, opt), (step_expected, opt_expected) = compiled(model), compiled(expected)
     x, y = batch(32)

@@ -1,10 +1,42 @@
+#include <memory>
+
 #include "cuda/bindings/bindings.h"
 #include "cuda/bindings/twin.h"
 #include "cuda/runtime/driver.h"
+#include "cuda/runtime/errors.h"
 #include "cuda/runtime/libraries.h"
 #include "cuda/runtime/session.h"
 
 namespace pynn::cuda {
+namespace {
+
+// Copies on the device, timed by its clock: bytes read and written in a second.
+double copy_rate(std::int64_t bytes, int repeats) {
+  const DeviceMemory from(bytes), to(bytes);
+  clear(from.data(), bytes);
+  const auto event = [] {
+    cudaEvent_t made = nullptr;
+    check(cudaEventCreate(&made), "making an event");
+    return std::shared_ptr<void>(made,
+                                 [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
+  };
+  const auto begin = event(), end = event();
+  const auto record = [](const std::shared_ptr<void>& e) {
+    check(cudaEventRecord(static_cast<cudaEvent_t>(e.get()), stream()), "recording an event");
+  };
+  copy_on_device(to.data(), from.data(), bytes);
+  record(begin);
+  for (int i = 0; i < repeats; ++i) copy_on_device(to.data(), from.data(), bytes);
+  record(end);
+  synchronize();
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(begin.get()),
+                             static_cast<cudaEvent_t>(end.get())),
+        "reading a clock");
+  return 2.0 * static_cast<double>(bytes) * repeats / (static_cast<double>(milliseconds) * 1e-3);
+}
+
+}  // namespace
 
 void bind_device(py::module_& m) {
   using namespace py::literals;
@@ -22,6 +54,7 @@ void bind_device(py::module_& m) {
     synchronize();
   });
   m.def("lose", &lose);
+  m.def("copy_rate", &copy_rate, "bytes"_a, "repeats"_a, py::call_guard<py::gil_scoped_release>());
   py::class_<Twin, std::shared_ptr<Twin>>(m, "Twin")
       .def(py::init<py::array>(), "array"_a)
       .def("to_host", &Twin::to_host)

@@ -67,7 +67,7 @@ class Linear final : public Operation<T> {
 
   bool absorb(const Activation& activation) override {
     if (activation_.kind != Activation::Kind::none) return false;
-    if (activation.kind == Activation::Kind::leaky_relu && activation.slope < 0) return false;
+    if (!derives_from_result(activation)) return false;
     activation_ = activation;
     return true;
   }

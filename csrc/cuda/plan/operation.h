@@ -74,6 +74,8 @@ class Operation {
 };
 
 const char* name_of(const Activation& activation);
+// Whether the result alone tells the derivative: then an operation can end with the activation.
+bool derives_from_result(const Activation& activation);
 
 // Working memory is cut into parts that begin at multiples of 256 bytes.
 constexpr std::int64_t aligned(std::int64_t bytes) { return (bytes + 255) / 256 * 256; }

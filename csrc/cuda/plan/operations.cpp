@@ -17,6 +17,10 @@ const char* name_of(const Activation& activation) {
   }
 }
 
+bool derives_from_result(const Activation& activation) {
+  return activation.kind != Activation::Kind::leaky_relu || activation.slope >= 0;
+}
+
 Samples samples_of(const Shape& shape) {
   Samples s;
   if (shape.empty()) return s;

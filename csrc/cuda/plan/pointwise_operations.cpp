@@ -37,7 +37,7 @@ class ActivationOperation final : public Operation<T> {
                         c.gradients[0], c.stream);
   }
   bool reads_input(std::size_t) const override { return !reads_output(); }
-  bool reads_output() const override { return activation_.kind != Activation::Kind::leaky_relu; }
+  bool reads_output() const override { return derives_from_result(activation_); }
   bool backward_in_place() const override { return true; }
   const Activation* as_activation() const override { return &activation_; }
   std::string what() const override { return name_of(activation_); }
