@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pynn import _core
+from pynn.backends import get_backend
 from pynn.errors import ShapeError
 from pynn.executors.tape import (
     Gradients,
@@ -20,9 +21,19 @@ from pynn.executors.tape import (
 )
 from pynn.graph import Array, Graph, Stored
 
-# The cross-entropy of labels, as a plan computes it: label_smoothing, ignore_index, and whether it is
-# a mean, not a sum.
-LabelLoss = tuple[float, int | None, bool]
+
+class LabelLoss(NamedTuple):
+    """The cross-entropy of labels, as a plan computes it."""
+
+    label_smoothing: float
+    ignore_index: int | None
+    mean: bool
+
+
+class SquaredLoss(NamedTuple):
+    """The squared error of a target of the output's shape, as a plan on a device computes it."""
+
+    mean: bool
 
 
 class PlanTape(Tape):
@@ -43,14 +54,16 @@ class Plan:
     """A plan for one graph and one choice of gradients, and memory of its passes that wait to be
     used again."""
 
+    _foreign = " (not in plans: runs on arrays (N, ...))"
+
     def __init__(self, graph: Graph, needed: Sequence[bool] | None) -> None:
         stored = [
             number in graph.variables or number in graph.constants
             for number in range(len(graph.shapes))
         ]
         self.graph, self.needed = graph, needed
-        self.free: list[_core.Pass] = []
-        self.core = _core.Plan(
+        self.free: list[Any] = []
+        self.core = self._compile(
             graph.dtype == np.float64,
             graph.shapes,
             stored,
@@ -70,13 +83,18 @@ class Plan:
             graph.output,
         )
 
-    def forward(self, inputs: Sequence[Array], stream: Stream) -> PlanTape:
-        """Run the graph; see `pynn.executors.forward`."""
-        graph = self.graph
+    def _compile(self, *graph: Any) -> Any:
+        return _core.Plan(*graph)
+
+    def _start(self) -> Any:
         try:
-            run = self.free.pop()  # by another thread it may just have been taken
+            return self.free.pop()  # by another thread it may just have been taken
         except IndexError:
-            run = self.core.start()
+            return self.core.start()
+
+    def forward(self, inputs: Sequence[Array], stream: Stream) -> Tape:
+        """Run the graph; see `pynn.executors.forward`."""
+        graph, run = self.graph, self._start()
         tape = PlanTape(self, run, stream)
         for number, array in tape.stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
@@ -94,7 +112,7 @@ class Plan:
         tape.output = run.read(graph.output)
         return tape
 
-    def backward(self, tape: PlanTape, dy: Array, *, add: bool) -> Gradients:
+    def backward(self, tape: Any, dy: Array, *, add: bool) -> Gradients:
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
@@ -133,7 +151,7 @@ class Plan:
     def _zeros(self, number: int) -> Array:
         return np.zeros(self.graph.shapes[number], self.graph.dtype)
 
-    def _operands(self, tape: PlanTape, index: int) -> list[Array | None]:
+    def _operands(self, tape: Any, index: int) -> list[Array | None]:
         return [
             None
             if number is None
@@ -143,7 +161,7 @@ class Plan:
             for number in self.graph.nodes[index].inputs
         ]
 
-    def _foreign_backward(self, tape: PlanTape, index: int, fresh: dict[int, Array]) -> None:
+    def _foreign_backward(self, tape: Any, index: int, fresh: dict[int, Array]) -> None:
         """A node that the plan does not know."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
@@ -171,9 +189,7 @@ class Plan:
             what, layout, forward, backward, size = report
             if not what:
                 what = node.operator.name + (
-                    " (not in plans: runs on arrays (N, ...))"
-                    if layout
-                    else " (part of the product above)"
+                    self._foreign if layout else " (part of the product above)"
                 )
             flops, backward_flops = flops + forward, backward_flops + backward
             rows.append((
@@ -225,6 +241,10 @@ def binds(graph: Graph) -> bool:
     )
 
 
+def _draws(graph: Graph) -> bool:
+    return any(node.operator.random for node in graph.nodes)
+
+
 class Evaluation:
     """Forward passes of one batch shape, with everything bound that does not change from call to
     call; several threads may call at once."""
@@ -233,6 +253,7 @@ class Evaluation:
         self._plan = plan
         self._stored = stored_arrays(plan.graph)
         self._random = _draws(plan.graph)
+        self._holders = {variable.holder() for variable in plan.graph.variables.values()}
         self._free: list[_core.Pass] = []
 
     def __call__(self, x: object, seed: int, step: int) -> Array | None:
@@ -242,6 +263,9 @@ class Evaluation:
             run = self._free.pop()  # by another thread it may just have been taken
         except IndexError:
             run = self._start()
+        for holder in self._holders:
+            if holder.twin is not None:
+                holder.twin.to_host()
         if self._random:
             run.set_stream(seed, step & 0xFFFFFFFF, 0)
         try:
@@ -251,7 +275,7 @@ class Evaluation:
 
     def _start(self) -> _core.Pass:
         graph = self._plan.graph
-        run = self._plan.core.start()
+        run: _core.Pass = self._plan.core.start()
         run.set_ends(graph.inputs[0], graph.output)
         for number, array in self._stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
@@ -265,7 +289,8 @@ class FusedPass:
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
         self.takes_labels: bool = plan.core.takes_labels
-        self._run = run = plan.core.start()
+        run: _core.Pass = plan.core.start()
+        self._run = run
         # The output for an input; None where it is not an array that the pass takes, or where the
         # number of threads has changed.
         self.forward = run.forward_all
@@ -306,10 +331,6 @@ class FusedPass:
         self._run.backward_all(dy, self._last)
 
 
-def _draws(graph: Graph) -> bool:
-    return any(node.operator.random for node in graph.nodes)
-
-
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     """The plan for this graph and these gradients; None where blocks of samples do not fit it: in
     small batches, and where a value has no batch axis."""
@@ -336,8 +357,14 @@ def evaluation_for(graph: Graph) -> Evaluation | None:
 
 
 def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
-    """The same, or a ShapeError."""
-    plan = plan_for(graph, needed)
+    """The plan that runs on the current back end (the native one's, where that has none), or a
+    ShapeError."""
+    if get_backend() == "cuda":
+        from pynn.executors.device import device_plan_for
+
+        plan: Plan | None = device_plan_for(graph, needed)
+    else:
+        plan = plan_for(graph, needed)
     if plan is None:
         raise ShapeError(
             f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import ops
 from pynn.errors import StateError
-from pynn.executors.plan import LabelLoss
+from pynn.executors.plan import LabelLoss, SquaredLoss
 from pynn.graph import Array, plain_array
 
 
@@ -51,6 +51,11 @@ class Loss:
         be called."""
         return None
 
+    def of_values(self) -> SquaredLoss | None:
+        """What a plan on a GPU needs to compute this loss of a target of the output's shape within
+        a step; None where it must be called."""
+        return None
+
     def count(self, target: Any) -> float:
         """How much a batch weighs in the mean over several batches; the number of its samples."""
         return float(len(np.asarray(target)))
@@ -85,6 +90,7 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
         self.reduction = _scalar_reduction(reduction)
+        self._of_labels: LabelLoss | None = None
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
         """The loss and its gradient with respect to the logits; probabilities are converted to
@@ -105,7 +111,10 @@ class CrossEntropyLoss(Loss):
         own = CrossEntropyLoss.value_and_gradient
         if self.weight is not None or type(self).value_and_gradient is not own:
             return None
-        return self.label_smoothing, self.ignore_index, self.reduction == "mean"
+        values = self.label_smoothing, self.ignore_index, self.reduction == "mean"
+        if self._of_labels != values:
+            self._of_labels = LabelLoss(*values)
+        return self._of_labels
 
     def count(self, target: Any) -> float:
         """The weight of the samples that count."""
@@ -132,3 +141,9 @@ class MSELoss(Loss):
         target = plain_array("target", target).astype(output.dtype, copy=False)
         value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
         return value, gradient
+
+    def of_values(self) -> SquaredLoss | None:
+        """See `Loss.of_values`."""
+        if type(self).value_and_gradient is not MSELoss.value_and_gradient:
+            return None
+        return SquaredLoss(self.reduction == "mean")

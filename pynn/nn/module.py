@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -84,7 +84,9 @@ class Module:
     _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
     _run_checked: tuple[object, tuple[Any, ...]] | None = None
     _run_tape: tuple[Graph, Tape, int, int] | None = None  # updates before, thread
-    _run_evaluation: tuple[object, Evaluation] | None = None  # the last one, and the change before it
+    _run_evaluation: tuple[object, Evaluation] | None = (
+        None  # the last one, and the change before it
+    )
     _run_dtype: tuple[object, np.dtype[Any]] | None = None  # the same
     _run_steps: int = 0
 
@@ -488,7 +490,7 @@ class Module:
             A plan; its `explain()` says what runs, in which layout, with flops and bytes.
 
         Raises:
-            ShapeError: there is no plan for this input: a value has not the batch as its first axis.
+            ShapeError: there is no plan: a value has not the batch as its first axis.
         """
         return checked_plan(self.trace(*(tuple(shape) for shape in shapes)).graph, None)
 
@@ -578,6 +580,18 @@ class Module:
     def describe(self) -> str:
         """What `repr` shows between the parentheses; layers say their sizes and options here."""
         return ""
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside the `with` block; afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class _Same:

@@ -193,7 +193,11 @@ def test_every_instruction_set(isa):
         expected = run(name, batch, backend="numpy")
         for path, values in arrays.items():
             np.testing.assert_allclose(
-                values, expected[path].ravel(), rtol=2e-4, atol=2e-4, err_msg=f"{name} {batch} {path}"
+                values,
+                expected[path].ravel(),
+                rtol=2e-4,
+                atol=2e-4,
+                err_msg=f"{name} {batch} {path}",
             )
 
 

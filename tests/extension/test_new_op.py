@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pynn
 from pynn import cli
 
 
@@ -69,23 +71,23 @@ def test_an_older_or_other_pynn_is_refused_by_cmake(tmp_path, pip_install, compi
         pip_install(tmp_path / "soft", tmp_path / "site")
 
 
-def test_plain_cmake_finds_pynn(tmp_path, compiler):
-    import pynn
-
-    cli.main(["new-op", "soft_bend", str(tmp_path / "soft")])
-    commands = [
-        [
-            "cmake",
-            "-S",
-            tmp_path / "soft",
-            "-B",
-            tmp_path / "b",
-            f"-Dpynn_DIR={pynn.get_cmake_dir()}",
-        ],
-        ["cmake", "--build", tmp_path / "b"],
-    ]
-    for command in commands:
-        subprocess.run(command, check=True, capture_output=True)
-    code = f"import pynn; print(pynn.load_library({str(tmp_path / 'b' / 'soft_bend')!r}))"
+def test_plain_cmake_finds_pynn(tmp_path, compiler, documented):
+    """With the lines that the documentation has for it."""
+    source, build, installed = tmp_path / "source", tmp_path / "build", tmp_path / "installed"
+    (source / "src").mkdir(parents=True)
+    header = Path(__file__).parent / "project" / "src" / "swish.hpp"
+    code = f'#include "{header.as_posix()}"\n\nPYNN_OPERATORS(Swish)\n'
+    (source / "src" / "swish.cpp").write_text(code)
+    (source / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.21)\nproject(plain LANGUAGES CXX)\n" + documented("cmake")
+    )
+    for arguments in (
+        ["-S", source, "-B", build, f"-Dpynn_DIR={pynn.get_cmake_dir()}"],
+        ["--build", build],
+        ["--install", build, "--prefix", installed],
+    ):
+        subprocess.run(["cmake", *arguments], check=True, capture_output=True)
+    library = str(installed / "pynn_swish" / "swish")
+    code = f"import pynn; print(pynn.load_library({library!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['soft_bend']"
+    assert done.stdout.strip() == "['swish']"
