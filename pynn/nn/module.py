@@ -373,9 +373,10 @@ class Module:
 
     def _prepare_evaluation(self, shape: Shape) -> None:
         """Let further inputs of this shape be evaluated at once."""
+        if get_backend() != "native":
+            return
         change = latest_change()
-        graph = self.trace(shape).graph
-        evaluation = evaluation_for(graph) if get_backend() == "native" else None
+        evaluation = evaluation_for(self.trace(shape).graph)
         if evaluation is not None and self.is_settled(change):
             self._run_evaluation = change, evaluation
 
