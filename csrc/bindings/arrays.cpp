@@ -116,8 +116,8 @@ py::array empty(const Shape& shape) {
   if (shape.size() > std::size(sizes)) throw ShapeError("an array has at most 32 axes");
   std::copy(shape.begin(), shape.end(), sizes);
   PyObject* const array = numpy.PyArray_NewFromDescr_(
-      numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(), static_cast<int>(shape.size()), sizes,
-      nullptr, nullptr, 0, nullptr);
+      numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(), static_cast<int>(shape.size()),
+      sizes, nullptr, nullptr, 0, nullptr);
   if (!array) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(array);
 }

@@ -29,8 +29,8 @@ std::optional<py::array> optional_dense_as(const char* name, py::handle object,
                                            const py::array& like);
 // Whether an object is an array of NumPy's own class, not of one derived from it.
 bool is_exact_array(py::handle object);
-// Whether an object can be read as it is: a plain array of T of this shape, C-contiguous and aligned,
-// in the machine's byte order.
+// Whether an object can be read as it is: a plain array of T of this shape, C-contiguous and
+// aligned, in the machine's byte order.
 template <typename T>
 bool is_plain(py::handle object, const Shape& shape);
 

@@ -32,8 +32,7 @@ PYNN_INLINE void tile(const Window& window, const T* image, std::int64_t pitch, 
       const Vector<T> pixels = load(image + i * pitch + kw);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r)
-        if (i - r >= 0 && i - r < KH)
-          sum[r] = fma(broadcast(w[(i - r) * KW + kw]), pixels, sum[r]);
+        if (i - r >= 0 && i - r < KH) sum[r] = fma(broadcast(w[(i - r) * KW + kw]), pixels, sum[r]);
     }
 }
 
@@ -104,8 +103,8 @@ void backward_input(const Window& window, const T* dy, const T* w, T* dx, T* scr
   forward(back, 0, back.OH, dy, turned, T(0), dx, scratch);
 }
 
-// sums (KH, KW, a vector) += the products of strips of dy and x, for G rows and C columns of the kernel
-// at a time.
+// sums (KH, KW, a vector) += the products of strips of dy and x, for G rows and C columns of the
+// kernel at a time.
 template <typename T, int G, int C>
 void add_weight_gradient(const Window& window, const T* dy, const T* x, T* sums, T* scratch) {
   constexpr int lanes = kLanes<T>;
@@ -131,8 +130,8 @@ void add_weight_gradient(const Window& window, const T* dy, const T* x, T* sums,
             for (int c = 0; c < C; ++c) {
               const Vector<T> pixels = load(image + g * pitch + c);
               // What lies behind the last pixel may be infinite.
-              sum[g][c] = fma(
-                  gradient, whole ? pixels : first_lanes<T>(rest, pixels, Vector<T>{}), sum[g][c]);
+              sum[g][c] = fma(gradient, whole ? pixels : first_lanes<T>(rest, pixels, Vector<T>{}),
+                              sum[g][c]);
             }
         };
         for (std::int64_t row = 0; row < rows; ++row) {
@@ -187,19 +186,19 @@ bool is_depthwise(const Conv2dShape& s) {
          (w.KH + kTileRows) * pitch + kStripElements < kDepthwiseScratch;
 }
 
-#define PYNN_DEPTHWISE(T)                                                                       \
-  void depthwise(const Window& window, std::int64_t begin, std::int64_t end, const T* x,        \
-                 const T* w, T b, T* y, T* scratch) {                                           \
-    forward(window, begin, end, x, w, b, y, scratch);                                           \
-  }                                                                                             \
-  void depthwise_backward_input(const Window& window, const T* dy, const T* w, T* dx,           \
-                                T* scratch) {                                                   \
-    backward_input(window, dy, w, dx, scratch);                                                 \
-  }                                                                                             \
-  void depthwise_backward_weight(const Window& window, std::int64_t count, const T* dy,         \
-                                 std::int64_t dy_step, const T* x, std::int64_t x_step, T* dw,  \
-                                 T* scratch) {                                                  \
-    backward_weight(window, count, dy, dy_step, x, x_step, dw, scratch);                        \
+#define PYNN_DEPTHWISE(T)                                                                      \
+  void depthwise(const Window& window, std::int64_t begin, std::int64_t end, const T* x,       \
+                 const T* w, T b, T* y, T* scratch) {                                          \
+    forward(window, begin, end, x, w, b, y, scratch);                                          \
+  }                                                                                            \
+  void depthwise_backward_input(const Window& window, const T* dy, const T* w, T* dx,          \
+                                T* scratch) {                                                  \
+    backward_input(window, dy, w, dx, scratch);                                                \
+  }                                                                                            \
+  void depthwise_backward_weight(const Window& window, std::int64_t count, const T* dy,        \
+                                 std::int64_t dy_step, const T* x, std::int64_t x_step, T* dw, \
+                                 T* scratch) {                                                 \
+    backward_weight(window, count, dy, dy_step, x, x_step, dw, scratch);                       \
   }
 PYNN_DEPTHWISE(float)
 PYNN_DEPTHWISE(double)

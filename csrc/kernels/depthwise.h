@@ -1,5 +1,5 @@
-// Convolutions in which every channel makes one of its own: for conv2d, of whose groups each has one
-// channel and one output then.
+// Convolutions in which every channel makes one of its own: for conv2d, of whose groups each has
+// one channel and one output then.
 #pragma once
 
 #include "kernels/conv2d.h"

@@ -7,8 +7,8 @@ namespace {
 
 constexpr std::int64_t kBlock = 64;
 
-// In three steps, each for the whole block: of one chain of operations as long as this, too few would
-// be under way at once.
+// In three steps, each for the whole block: of one chain of operations as long as this, too few
+// would be under way at once.
 template <typename T>
 PYNN_INLINE void block(std::int64_t size, const T* x, T* y) {
   T scale[kBlock], r[kBlock], q[kBlock];

@@ -35,8 +35,7 @@ class ArrayConv2dStage final : public Stage<T> {
     if (mask_dx_ || dw_) builder.keep(node.x);
     if (dx == GradientMode::add) part_ = builder.backward_scratch(x_layout_.size());
     if (dw_)
-      shards_ =
-          builder.backward_scratch(std::max<std::int64_t>(units_.shards, 1) * weight_count());
+      shards_ = builder.backward_scratch(std::max<std::int64_t>(units_.shards, 1) * weight_count());
     if (db_) bias_sums_ = builder.backward_scratch(shape_.O);
   }
 
@@ -45,11 +44,10 @@ class ArrayConv2dStage final : public Stage<T> {
     const T* const b = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
     const T *const x = x_.at(run), *const w = weights(run);
     T* const y = run.at(y_data_);
-    parallel_for(units_.forward, work_of_unit(units_.forward),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   kernels.conv2d.forward(shape_, begin, end, x, w, b, y,
-                                          scratch<T>(units_.scratch));
-                 });
+    parallel_for(
+        units_.forward, work_of_unit(units_.forward), [&](std::int64_t begin, std::int64_t end) {
+          kernels.conv2d.forward(shape_, begin, end, x, w, b, y, scratch<T>(units_.scratch));
+        });
     if (!node_.relu) return;
     parallel_rows<1>({&y_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
       kernels.relu.forward(count, y + at[0], y + at[0]);
@@ -154,8 +152,7 @@ std::unique_ptr<Stage<T>> make_array_conv2d_stage(Builder<T>& builder, const Con
 }
 template std::unique_ptr<Stage<float>> make_array_conv2d_stage(Builder<float>&, const Conv2dNode&,
                                                                GradientMode, bool, bool);
-template std::unique_ptr<Stage<double>> make_array_conv2d_stage(Builder<double>&,
-                                                                const Conv2dNode&, GradientMode,
-                                                                bool, bool);
+template std::unique_ptr<Stage<double>> make_array_conv2d_stage(Builder<double>&, const Conv2dNode&,
+                                                                GradientMode, bool, bool);
 
 }  // namespace pynn

@@ -66,9 +66,8 @@ class ArrayLinearStage final : public Stage<T> {
 
   StageReport report() const override {
     const std::int64_t product = 2 * shape_.rows * shape_.inputs * shape_.outputs;
-    return {
-        message("linear ", shape_.inputs, " -> ", shape_.outputs, node_.relu ? " + relu" : ""),
-        product, (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
+    return {message("linear ", shape_.inputs, " -> ", shape_.outputs, node_.relu ? " + relu" : ""),
+            product, (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
   }
 
  private:
@@ -111,8 +110,8 @@ class ArrayLinearStage final : public Stage<T> {
   const int y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
   const bool dw_, db_, dw_again_, db_again_;
-  const bool masked_, mask_dx_;         // by relu: dy already is, dx is to be
-  int part_ = -1, bias_sums_ = -1;      // of dx, where it is added; of b
+  const bool masked_, mask_dx_;     // by relu: dy already is, dx is to be
+  int part_ = -1, bias_sums_ = -1;  // of dx, where it is added; of b
 };
 
 }  // namespace
@@ -124,8 +123,7 @@ std::unique_ptr<Stage<T>> make_array_linear_stage(Builder<T>& builder, const Lin
 }
 template std::unique_ptr<Stage<float>> make_array_linear_stage(Builder<float>&, const LinearNode&,
                                                                GradientMode, bool, bool);
-template std::unique_ptr<Stage<double>> make_array_linear_stage(Builder<double>&,
-                                                                const LinearNode&, GradientMode,
-                                                                bool, bool);
+template std::unique_ptr<Stage<double>> make_array_linear_stage(Builder<double>&, const LinearNode&,
+                                                                GradientMode, bool, bool);
 
 }  // namespace pynn

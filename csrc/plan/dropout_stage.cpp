@@ -36,8 +36,8 @@ class DropoutStage final : public Stage<T> {
   StageReport report() const override { return {message("dropout ", node_.p), 0, 0}; }
 
  private:
-  // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy, and so
-  // does adding.
+  // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy, and
+  // so does adding.
   void apply(const Run<T>& run, BlockRange blocks, const Layout& from_layout, const T* from,
              const Layout& to_layout, T* to, bool add) const {
     constexpr std::int64_t kPiece = 256;  // features; a multiple of 4
@@ -68,8 +68,7 @@ class DropoutStage final : public Stage<T> {
             }
             const auto sample = run.first_sample + static_cast<std::uint32_t>(block * lanes);
             const auto& kernels = isa_table<T>().dropout;
-            if (node_.p == 0 && x == y)
-              continue;
+            if (node_.p == 0 && x == y) continue;
             if (node_.p == 0)
               std::copy(x, x + count * lanes, y);
             else if (node_.p == 1)

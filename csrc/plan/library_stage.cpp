@@ -182,7 +182,7 @@ class BlockStage final : public Stage<T> {
   std::vector<Lying> forward_;   // the inputs, y
   std::vector<Lying> backward_;  // dy; each input and its gradient; y. dy where there is nothing
   Lying y_, dy_;
-  std::int64_t parts_ = 0;  // gradients that are added
+  std::int64_t parts_ = 0;              // gradients that are added
   std::int64_t lanes_ = 0, valid_ = 0;  // of a block; of the last one, those that are samples
 };
 

@@ -20,7 +20,7 @@ constexpr std::int64_t kFewSamples = 15;
 
 std::int64_t lanes_for(const PlanGraph& graph) {
   return graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0] <= kFewSamples ? 1
-                                                                                     : kBlockLanes;
+                                                                                   : kBlockLanes;
 }
 
 // What a node reads and writes.
@@ -147,8 +147,8 @@ void Plan<T>::find_rows() {
     if (const auto* reshape = std::get_if<ReshapeNode>(&node))
       value(reshape->y).rows = value(reshape->x).rows;
     if (auto* linear = std::get_if<LinearNode>(&node))
-      linear->from_rows =
-          lanes_ > 1 && value(linear->x).rows >= 0 && turns_weights(value(linear->w).shape, sizeof(T));
+      linear->from_rows = lanes_ > 1 && value(linear->x).rows >= 0 &&
+                          turns_weights(value(linear->w).shape, sizeof(T));
   }
   for (const Value& each : values_) in_blocks_.push_back(each.rows < 0 || each.is_output);
   for (std::size_t i = graph_.nodes.size(); i-- > 0;) {

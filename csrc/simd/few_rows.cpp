@@ -24,9 +24,9 @@ struct Part {
   std::int64_t skipped, count;
 };
 
-// y (R, a vector) = x w^T + b, for the outputs first, first + 1, ... Where k is what lies dense in w,
-// its columns are made in registers. Not whole: there are only as many outputs as are written, and
-// the last stands for the others.
+// y (R, a vector) = x w^T + b, for the outputs first, first + 1, ... Where k is what lies dense in
+// w, its columns are made in registers. Not whole: there are only as many outputs as are written,
+// and the last stands for the others.
 template <typename T, int R, bool Whole>
 void forward_tile(const FewRowsShape& s, std::int64_t first, const T* x, const T* w, const T* b,
                   bool relu, const Part& part, T* y) {

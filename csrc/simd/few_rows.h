@@ -20,7 +20,8 @@ struct FewRowsKernels {
   // Columns begin ... end of y = x w^T + b, or of its relu; b may be null.
   void (*forward)(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* x,
                   const T* w, const T* b, bool relu, T* y);
-  // Columns begin ... end of dx = dy w, which is 0 where mask (rows, inputs) is <= 0; null: no mask.
+  // Columns begin ... end of dx = dy w, which is 0 where mask (rows, inputs) is <= 0; null: no
+  // mask.
   void (*backward_input)(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* dy,
                          const T* w, const T* mask, T* dx);
   // Rows begin ... end of dw = dy^T x, or dw += dy^T x; with a step, dw are the weights, which take

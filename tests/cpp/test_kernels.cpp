@@ -372,8 +372,8 @@ TEST(max_pool2d) {
           CHECK(y_coded[i] == y[i], i, y_coded[i], y[i]);
         for (std::int64_t i = 0; i < planes * pixels; ++i) {
           CHECK(dx_coded[i] == dx[i], i, dx_coded[i], dx[i]);
-          const double sum = static_cast<double>(before[static_cast<std::size_t>(i)]) +
-                             static_cast<double>(dx[i]);
+          const double sum =
+              static_cast<double>(before[static_cast<std::size_t>(i)]) + static_cast<double>(dx[i]);
           CHECK(std::fabs(static_cast<double>(dx_added[i]) - sum) <= 16 * kEps<T>, i);
         }
         std::vector<double> expected(static_cast<std::size_t>(planes * pixels));

@@ -259,9 +259,10 @@ TEST(few_rows) {
                   k.few_rows.backward_input(s, begin, end, dy, w, masked ? x : nullptr, dx);
                 });
                 const auto near = [&](T actual, double expected, std::int64_t terms) {
-                  CHECK(std::fabs(static_cast<double>(actual) - expected) <=
-                            static_cast<double>(terms + 2) * kEps<T> * static_cast<double>(terms + 2),
-                        rows, inputs, outputs, actual, expected);
+                  CHECK(
+                      std::fabs(static_cast<double>(actual) - expected) <=
+                          static_cast<double>(terms + 2) * kEps<T> * static_cast<double>(terms + 2),
+                      rows, inputs, outputs, actual, expected);
                 };
                 const auto at = [](const T* array, std::int64_t i) {
                   return static_cast<double>(array[i]);
@@ -289,7 +290,9 @@ TEST(few_rows) {
                     const double start =
                         static_cast<double>(before[static_cast<std::size_t>(o * inputs + i)]);
                     near(dw[o * inputs + i],
-                         steps ? start - 0.5 * (sum + 0.25 * start) : add ? start + sum : sum,
+                         steps ? start - 0.5 * (sum + 0.25 * start)
+                         : add ? start + sum
+                               : sum,
                          rows);
                   }
               });
@@ -297,7 +300,8 @@ TEST(few_rows) {
   });
 }
 
-// What an element is does not depend on the other rows, and is what the tile of outer products gives.
+// What an element is does not depend on the other rows, and is what the tile of outer products
+// gives.
 TEST(few_rows_and_outer_product_give_the_same_bits) {
   for_each_type([](auto zero) {
     using T = decltype(zero);

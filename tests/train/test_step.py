@@ -746,6 +746,10 @@ def test_a_list_that_changes_between_steps_counts(samples):
     assert (other_output[1] < 0).any()
 
 
+class Derived(np.ndarray):
+    pass
+
+
 @pytest.mark.parametrize("samples", [1, 20])
 def test_whatever_holds_a_batch_trains_alike(samples):
     x, y = RNG.random((samples, 1, 8, 8)).astype("f"), np.arange(samples) % 10
@@ -761,7 +765,7 @@ def test_whatever_holds_a_batch_trains_alike(samples):
         "other byte order": (x.astype(">f4"), y.astype(">i8")), "strided": (around[..., 1:], y),
         "read-only": (frozen, y), "misaligned": (misaligned, y), "columns": (np.asfortranarray(x), y),
         "bytes": (x, y.astype(np.uint8)), "unsigned": (x, y.astype(np.uint64)),
-        "every other": (x, np.repeat(y, 2)[::2]), "subclass": (x.view(np.matrix.__base__), y),
+        "every other": (x, np.repeat(y, 2)[::2]), "subclass": (x.view(Derived), y.view(Derived)),
     }  # fmt: skip
     results = {}
     for name, (inputs, labels) in holders.items():
