@@ -26,6 +26,8 @@ from pynn.backends import backend, get_backend
 from pynn.errors import (
     BackendError,
     BuildError,
+    DeviceError,
+    DeviceMemoryError,
     DownloadError,
     DTypeError,
     FormatError,
@@ -42,13 +44,13 @@ from pynn.nn.summary import summary
 from pynn.random import default_rng, get_seed, manual_seed
 
 if TYPE_CHECKING:
-    from pynn import data, io, optim, testing, train
+    from pynn import cuda, data, io, optim, testing, train
     from pynn.config import show_config
     from pynn.extension import get_cmake_dir, get_include, load_inline, load_library
     from pynn.train import compile, evaluate, fit
 
 # Loaded when they are first used, so that `import pynn` costs little more than NumPy.
-_MODULES = ("data", "io", "optim", "testing", "train")
+_MODULES = ("cuda", "data", "io", "optim", "testing", "train")
 _FUNCTIONS = {
     "compile": "pynn.train",
     "evaluate": "pynn.train",
@@ -74,10 +76,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "BackendError", "BuildError", "DTypeError", "DownloadError", "FormatError", "LabelError",
-    "LibraryError", "MissingExtraError", "NonFiniteError", "OperatorError", "PynnError",
-    "ShapeError", "StateError", "__version__", "backend", "compile", "data", "default_rng",
-    "evaluate", "fit", "get_backend", "get_cmake_dir", "get_include", "get_num_threads",
-    "get_seed", "init", "io", "load_inline", "load_library", "manual_seed", "nn", "ops", "optim",
-    "set_num_threads", "show_config", "summary", "testing", "train",
+    "BackendError", "BuildError", "DTypeError", "DeviceError", "DeviceMemoryError",
+    "DownloadError", "FormatError", "LabelError", "LibraryError", "MissingExtraError",
+    "NonFiniteError", "OperatorError", "PynnError", "ShapeError", "StateError", "__version__",
+    "backend", "compile", "cuda", "data", "default_rng", "evaluate", "fit", "get_backend",
+    "get_cmake_dir", "get_include", "get_num_threads", "get_seed", "init", "io", "load_inline",
+    "load_library", "manual_seed", "nn", "ops", "optim", "set_num_threads", "show_config",
+    "summary", "testing", "train",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import pynn
 from pynn import _core
+from pynn.backends import PRECISIONS
 from pynn.config import config
 from pynn.experiments import STUDIES
 from pynn.report.report import COMPARISON_COLUMNS, Report, comparison_cells, duration, show
@@ -74,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="folder for the results (default runs/STUDY-DATA)"
     )
     run.add_argument(
-        "--backend", choices=["native", "numpy", "cuda"], help="which kernels run (default native)"
+        "--backend", choices=["native", "numpy", "cuda"],
+        help="which kernels run (default native); cuda is a GPU",
+    )  # fmt: skip
+    run.add_argument(
+        "--precision", choices=PRECISIONS, help="of products on a GPU (default float32)"
     )
     run.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -144,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> int:
     together = len(names) > 1
     called = "all" if "all" in arguments.studies else "-".join(names)
     out = arguments.out or Path("runs") / f"{called}-{dataset.name}"
-    with pynn.backend(arguments.backend or pynn.get_backend()):
+    with pynn.backend(arguments.backend or pynn.get_backend(), precision=arguments.precision):
         reports = run_studies(
             names,
             dataset,

@@ -7,20 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from pynn import _core
+from pynn import _core, cuda
 from pynn.backends import get_backend
+from pynn.errors import BackendError
 
 
 def config() -> dict[str, Any]:
-    """Versions, instruction set, threads, back end: plain values by name."""
+    """Versions, instruction set, threads, back end, GPU: plain values by name."""
     return {
         "pynn": _core.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "platform": platform.platform(),
         "backend": get_backend(),
+        "cuda": _cuda(),
         **{name: value for name, value in _core.config().items() if name != "version"},
     }
+
+
+def _cuda() -> str:
+    try:
+        return cuda.describe()
+    except BackendError as error:
+        return str(error)
 
 
 def show_config() -> None:

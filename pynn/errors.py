@@ -32,7 +32,7 @@ class NonFiniteError(PynnError, ValueError):
 
 
 class FormatError(PynnError, ValueError):
-    """The content of a file is not what its format prescribes."""
+    """The content of a file is not what its format prescribes, or more than a format can say."""
 
 
 class StateError(PynnError, RuntimeError):
@@ -41,6 +41,14 @@ class StateError(PynnError, RuntimeError):
 
 class BackendError(PynnError, RuntimeError):
     """A back end is not available here."""
+
+
+class DeviceError(PynnError, RuntimeError):
+    """The GPU failed. The process goes on: the next call begins anew where the device was lost."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The memory of the GPU does not suffice. What was there before is as it was."""
 
 
 class LibraryError(PynnError, ValueError):

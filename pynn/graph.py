@@ -137,7 +137,13 @@ class Graph:
         """Record what happens inside under the module's path."""
         name = self.names.get(id(module))
         kind = type(module).__name__
-        self.scope.append(kind if not name else f"{name} ({kind})")
+        with self.within(kind if not name else f"{name} ({kind})"):
+            yield
+
+    @contextmanager
+    def within(self, path: str) -> Iterator[None]:
+        """Record what happens inside under this path."""
+        self.scope.append(path)
         try:
             yield
         finally:
@@ -318,6 +324,16 @@ class Stored(Variable):
     def take_gradient(self) -> None:
         """Say that the gradient's memory has been written."""
         raise TypeError(f"a {type(self).__name__} has no gradient")
+
+    def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
+        """The copy on a device of the array that the content is part of, and the first element that
+        is its own; None where the content is of another dtype than the one that is wanted.
+
+        Args:
+            dtype: of the model.
+            make: makes a twin of an array, where there is none yet.
+        """
+        return None, 0
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype, copy=copy)

@@ -142,7 +142,6 @@ def test_selftest(capsys):
     ("arguments", "words"),
     [
         (["run", "convnet", "--data", "nowhere"], "unknown data set 'nowhere': expected mnist"),
-        (["run", "convnet", "--backend", "cuda"], "built without CUDA"),
         (["run", "convnet", "--threads", "99999"], "must be 1 to 1024, got 99999"),
     ],
 )

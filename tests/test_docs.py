@@ -1,6 +1,7 @@
 """The programs of the documentation run as printed, and print what is printed below them."""
 
 import doctest
+import importlib.util
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from pynn import cli, ops
 from pynn.graph import OPERATORS
 
 DOCS = Path(__file__).parents[1] / "docs"
-NEEDS_COMPILER = "<!-- needs a C++ compiler -->"
+NEEDS = ("a C++ compiler", "onnx")
 BLOCK = re.compile(
     r"(?P<needs>^<!-- [^\n]* -->\n)?"
     r"^```(?P<kind>python|sh)\n(?P<source>.*?)^```$"
@@ -40,7 +41,7 @@ class Block(NamedTuple):
     kind: str
     source: str
     output: str | None
-    needs_compiler: bool
+    needs: str | None
 
 
 def blocks(page):
@@ -48,7 +49,8 @@ def blocks(page):
     for match in BLOCK.finditer(text):
         if match["kind"] == "python" or match["source"].startswith("pynn "):
             line = text.count("\n", 0, match.start("source")) + 1
-            needs = (match["needs"] or "").strip() == NEEDS_COMPILER
+            found = (match["needs"] or "").strip()
+            needs = next((what for what in NEEDS if found == f"<!-- needs {what} -->"), None)
             yield Block(line, match["kind"], match["source"], match["output"], needs)
 
 
@@ -61,7 +63,9 @@ def run(block, page, namespace):
         exec(compile(padding + block.source, DOCS / page, "exec"), namespace)
 
 
-def has_compiler():
+def is_here(what):
+    if what == "onnx":
+        return importlib.util.find_spec("onnx") is not None
     return "CXX" in os.environ or any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
@@ -88,10 +92,10 @@ def as_before(tmp_path, monkeypatch, cache):
 def test_page(page, capsys, as_before):
     namespace = {"__name__": "docs"}
     checker, flags = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    skipped = 0
+    skipped = []
     for block in blocks(page):
-        if block.needs_compiler and not has_compiler():
-            skipped += 1
+        if block.needs and not is_here(block.needs):
+            skipped.append(block.needs)
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -102,7 +106,9 @@ def test_page(page, capsys, as_before):
                 f"{page}:{block.line} printed\n{printed}\nwhere the page has\n{block.output}"
             )
     if skipped:
-        pytest.skip(f"there is no C++ compiler for {skipped} blocks; the others have run")
+        pytest.skip(
+            f"{len(skipped)} blocks need {skipped[0]}, which is not here; the others have run"
+        )
 
 
 def test_pages_are_found():
@@ -121,7 +127,7 @@ def test_every_fence_is_of_a_known_kind(page):
     found = sum(kind == "python" for _, kind in fences[::2])
     assert found == sum(block.kind == "python" for block in blocks(page))
     comments = re.findall(r"^<!--.*$", text, re.MULTILINE)
-    assert len(comments) == sum(block.needs_compiler for block in blocks(page))
+    assert len(comments) == sum(block.needs is not None for block in blocks(page))
 
 
 def test_commands_that_are_not_run_here_are_run_by_ci():

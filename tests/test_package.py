@@ -38,6 +38,15 @@ def test_one_version_everywhere():
     assert pynn.__version__ == pyproject()["project"]["version"]
     newest = re.search(r"^## ([^,\n]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest[1] == pynn.__version__
+    module = tomllib.loads((ROOT / "packaging" / "cuda13" / "pyproject.toml").read_text())[
+        "project"
+    ]
+    assert module["version"] == pynn.__version__
+    assert module["dependencies"] == [f"pynn-core=={pynn.__version__}"]
+    (wheel, _), *_ = (
+        line.split(";") for line in pyproject()["project"]["optional-dependencies"]["cuda13"]
+    )
+    assert wheel == f"pynn-core-cuda13=={pynn.__version__}"
 
 
 def test_wheels_begin_with_the_oldest_python():

@@ -73,6 +73,7 @@ class LinearStage final : public Stage<T> {
     product.rows = outputs_;
     product.columns = blocks.count();
     product.depth = inputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -143,6 +144,7 @@ class LinearStage final : public Stage<T> {
     product.rows = count;
     product.columns = columns;
     product.depth = inputs_;
+    product.even = true;
     product.a = run.rows[static_cast<std::size_t>(given_)] + first * inputs_;
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -171,6 +173,7 @@ class LinearStage final : public Stage<T> {
     product.rows = inputs_;
     product.columns = blocks.count();
     product.depth = outputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = 1;
     product.a_offsets = outputs_times_inputs_.data();

@@ -5,6 +5,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define PYNN_ANYWHERE __host__ __device__
+#else
+#define PYNN_ANYWHERE
+#endif
+
 namespace pynn {
 
 // Where a random node stands: the key is the seed; the counter is (step, node, sample, element /
@@ -18,8 +24,8 @@ struct PhiloxBlock {
   std::uint32_t word[4];
 };
 
-static inline PhiloxBlock philox(const PhiloxStream& stream, std::uint32_t sample,
-                                 std::uint32_t quad) {
+PYNN_ANYWHERE static inline PhiloxBlock philox(const PhiloxStream& stream, std::uint32_t sample,
+                                               std::uint32_t quad) {
   std::uint32_t c0 = stream.step, c1 = stream.node, c2 = sample, c3 = quad;
   std::uint32_t k0 = static_cast<std::uint32_t>(stream.seed);
   std::uint32_t k1 = static_cast<std::uint32_t>(stream.seed >> 32);

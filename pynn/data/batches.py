@@ -121,20 +121,7 @@ class Batches:
             DTypeError: order does not hold integers.
             IndexError: a row does not exist.
         """
-        rows = plain_array("order", order)
-        if rows.ndim != 1:
-            raise ShapeError(f"order must have one dimension, got shape {rows.shape}")
-        if rows.size == 0:
-            return iter(())
-        if rows.dtype.kind not in "ui":
-            raise DTypeError(f"order must hold integers, got dtype {rows.dtype}")
-        outside = (rows < 0) | (rows >= len(self.images))
-        if outside.any():
-            place = int(np.argmax(outside))
-            raise IndexError(
-                f"row {rows[place]} at place {place} of order is outside 0..{len(self.images) - 1}"
-            )
-        return self._batches_of(np.ascontiguousarray(rows, np.int64))
+        return self._batches_of(checked_order(order, len(self.images)))
 
     def _batches_of(self, order: NDArray[np.int64]) -> Iterator[tuple[Array, Array]]:
         images, labels = self.images, self.labels
@@ -156,6 +143,22 @@ class Batches:
     def _empty(self, rows: int) -> tuple[Array, Array]:
         x = np.empty((rows, *self.images.shape[1:]), self.dtype)
         return x, np.empty((rows, *self.labels.shape[1:]), self.labels.dtype)
+
+
+def checked_order(order: ArrayLike, count: int) -> NDArray[np.int64]:
+    """Numbers of rows, out of `count`, as int64; see `Batches.in_order`."""
+    rows = plain_array("order", order)
+    if rows.ndim != 1:
+        raise ShapeError(f"order must have one dimension, got shape {rows.shape}")
+    if rows.size == 0:
+        return np.empty(0, np.int64)
+    if rows.dtype.kind not in "ui":
+        raise DTypeError(f"order must hold integers, got dtype {rows.dtype}")
+    outside = (rows < 0) | (rows >= count)
+    if outside.any():
+        place = int(np.argmax(outside))
+        raise IndexError(f"row {rows[place]} at place {place} of order is outside 0..{count - 1}")
+    return np.ascontiguousarray(rows, np.int64)
 
 
 def _as_rows(array: Array) -> Array:

@@ -1,6 +1,7 @@
 """Running a graph. Every executor answers the same two calls: `forward` gives a tape, `backward`
-the gradients. The native back end runs batches as plans (`plan`); everything else runs node by
-node, on whichever kernels the back end names (`node_by_node`)."""
+the gradients. The native back end runs batches as plans (`plan`), the CUDA back end as plans on the
+device (`device`); everything else runs node by node, on whichever kernels the back end names
+(`node_by_node`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pynn.backends import get_backend
 from pynn.executors import node_by_node
 from pynn.executors.node_by_node import NodeTape
-from pynn.executors.plan import PlanTape, plan_for
+from pynn.executors.plan import Plan, plan_for
 from pynn.executors.tape import Gradients, Stream, Tape
 from pynn.graph import Array, Graph
 
@@ -29,10 +30,20 @@ def forward(
             (`Graph.gradient_paths`); None where no backward pass follows, so that a value goes
             after its last use.
     """
-    plan = plan_for(graph, needed) if get_backend() == "native" else None
+    plan: Plan | None = None
+    if get_backend() == "native":
+        plan = plan_for(graph, needed)
+    elif get_backend() == "cuda":
+        plan = _device_plan(graph, needed)
     if plan is not None:
         return plan.forward(inputs, stream)
     return node_by_node.forward(graph, inputs, stream, needed)
+
+
+def _device_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
+    from pynn.executors.device import device_plan_for  # only where there is a device
+
+    return device_plan_for(graph, needed)
 
 
 def backward(graph: Graph, tape: Tape, dy: Array, *, add: bool = False) -> Gradients:
@@ -45,11 +56,11 @@ def backward(graph: Graph, tape: Tape, dy: Array, *, add: bool = False) -> Gradi
         add: whether the gradients of parameters are added to the parameters' own; otherwise they
             are returned.
     """
-    if isinstance(tape, PlanTape):
-        gradients = tape.plan.backward(tape, dy, add=add)
-    else:
-        assert isinstance(tape, NodeTape)
+    if isinstance(tape, NodeTape):
         gradients = node_by_node.backward(graph, tape, dy)
+    else:
+        plan: Plan = tape.plan  # type: ignore[attr-defined]
+        gradients = plan.backward(tape, dy, add=add)
     if add:
         for variable, gradient in gradients.variables:
             variable.add_gradient(gradient)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pynn import _core
+from pynn.backends import get_backend
 from pynn.errors import ShapeError
 from pynn.executors.tape import (
     Gradients,
@@ -32,6 +33,12 @@ class LabelLoss(NamedTuple):
     mean: bool
 
 
+class SquaredLoss(NamedTuple):
+    """The squared error of a target of the output's shape, as a plan on a device computes it."""
+
+    mean: bool
+
+
 class PlanTape(Tape):
     """A tape whose values are in the memory of a plan's pass; the pass goes back to the plan when
     the tape is dropped."""
@@ -50,14 +57,16 @@ class Plan:
     """A plan for one graph and one choice of gradients, and memory of its passes that wait to be
     used again."""
 
+    _foreign = " (not in plans: runs on arrays (N, ...))"
+
     def __init__(self, graph: Graph, needed: Sequence[bool] | None) -> None:
         stored = [
             number in graph.variables or number in graph.constants
             for number in range(len(graph.shapes))
         ]
         self.graph, self.needed = graph, needed
-        self.free: list[_core.Pass] = []
-        self.core = _core.Plan(
+        self.free: list[Any] = []
+        self.core = self._compile(
             graph.dtype == np.float64,
             graph.shapes,
             stored,
@@ -77,13 +86,18 @@ class Plan:
             graph.output,
         )
 
-    def forward(self, inputs: Sequence[Array], stream: Stream) -> PlanTape:
-        """Run the graph; see `pynn.executors.forward`."""
-        graph = self.graph
+    def _compile(self, *graph: Any) -> Any:
+        return _core.Plan(*graph)
+
+    def _start(self) -> Any:
         try:
-            run = self.free.pop()  # by another thread it may just have been taken
+            return self.free.pop()  # by another thread it may just have been taken
         except IndexError:
-            run = self.core.start()
+            return self.core.start()
+
+    def forward(self, inputs: Sequence[Array], stream: Stream) -> Tape:
+        """Run the graph; see `pynn.executors.forward`."""
+        graph, run = self.graph, self._start()
         tape = PlanTape(self, run, stream)
         for number, array in tape.stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
@@ -101,7 +115,7 @@ class Plan:
         tape.output = run.read(graph.output)
         return tape
 
-    def backward(self, tape: PlanTape, dy: Array, *, add: bool) -> Gradients:
+    def backward(self, tape: Any, dy: Array, *, add: bool) -> Gradients:
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
@@ -140,7 +154,7 @@ class Plan:
     def _zeros(self, number: int) -> Array:
         return np.zeros(self.graph.shapes[number], self.graph.dtype)
 
-    def _operands(self, tape: PlanTape, index: int) -> list[Array | None]:
+    def _operands(self, tape: Any, index: int) -> list[Array | None]:
         return [
             None
             if number is None
@@ -150,7 +164,7 @@ class Plan:
             for number in self.graph.nodes[index].inputs
         ]
 
-    def _foreign_backward(self, tape: PlanTape, index: int, fresh: dict[int, Array]) -> None:
+    def _foreign_backward(self, tape: Any, index: int, fresh: dict[int, Array]) -> None:
         """A node that the plan does not know."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
@@ -178,9 +192,7 @@ class Plan:
             what, layout, forward, backward, size = report
             if not what:
                 what = node.operator.name + (
-                    " (not in plans: runs on arrays (N, ...))"
-                    if layout
-                    else " (part of the product above)"
+                    self._foreign if layout else " (part of the product above)"
                 )
             flops, backward_flops = flops + forward, backward_flops + backward
             rows.append((
@@ -230,7 +242,8 @@ class FusedPass:
 
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
-        self.run = run = plan.core.start()
+        run: _core.Pass = plan.core.start()
+        self.run = run
         self.takes_labels: bool = plan.core.takes_labels
         self.output, (self.input,) = graph.output, graph.inputs
         self._last = len(graph.nodes) - 1
@@ -287,8 +300,14 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
 
 
 def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
-    """The same, or a ShapeError."""
-    plan = plan_for(graph, needed)
+    """The plan that runs on the current back end (the native one's, where that has none), or a
+    ShapeError."""
+    if get_backend() == "cuda":
+        from pynn.executors.device import device_plan_for
+
+        plan: Plan | None = device_plan_for(graph, needed)
+    else:
+        plan = plan_for(graph, needed)
     if plan is None:
         raise ShapeError(
             f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "

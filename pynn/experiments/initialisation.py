@@ -13,7 +13,7 @@ import pynn
 from pynn import init, io, nn, ops, optim
 from pynn.data import Batches, split_last
 from pynn.errors import NonFiniteError
-from pynn.experiments.setup import Setup, around, within_factor
+from pynn.experiments.setup import Setup, Study, around, within_factor
 from pynn.report import Comparison, Panel, Report, curves
 from pynn.testing.step_sizes import difference_errors
 from pynn.train.callbacks import Callback, Run
@@ -187,7 +187,7 @@ def gradient_errors(setup: Setup, path: str, dtype: str, steps: Sequence[int]) -
     return difference_errors(loss, weights, gradient, [1 / n for n in steps], list(places))
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """All four parts."""
     quick = setup.quick
     epochs = setup.epochs or (2 if quick else 10)
@@ -206,10 +206,6 @@ def run(setup: Setup) -> Report:
         seed=setup.seed,
     )  # fmt: skip
     searched = [{**good[0], **setting, "epochs": min(3, epochs)} for setting in drawn]
-    results = setup.runs(train_raw, raw + good + searched, monitor="valid_accuracy")
-    of_raw = dict(zip(RAW, results, strict=False))
-    of_good = results[len(raw) : len(raw) + len(good)]
-    of_search = results[len(raw) + len(good) :]
     scaled = [
         {
             "init": name, "lr": 7e-4, "batch_size": 64, "epochs": epochs,
@@ -217,7 +213,14 @@ def run(setup: Setup) -> Report:
         }
         for name in PUBLISHED_SCALED
     ]  # fmt: skip
-    of_scaled = dict(zip(PUBLISHED_SCALED, setup.runs(train_scaled, scaled), strict=True))
+    on_raw, on_scaled = yield [
+        setup.sweep(train_raw, raw + good + searched, monitor="valid_accuracy"),
+        setup.sweep(train_scaled, scaled),
+    ]
+    of_raw = dict(zip(RAW, on_raw, strict=False))
+    of_good = on_raw[len(raw) : len(raw) + len(good)]
+    of_search = on_raw[len(raw) + len(good) :]
+    of_scaled = dict(zip(PUBLISHED_SCALED, on_scaled, strict=True))
 
     report = setup.report("initialisation", "Initial weights of a perceptron", epochs=epochs)
     report.compare("4a: raw pixels, gradient divided by the batch size twice",

@@ -7,8 +7,8 @@ from typing import Any
 import pynn
 from pynn import nn, optim
 from pynn.data import Batches, split_last
-from pynn.experiments.setup import Setup, around, at_least
-from pynn.report import Panel, Report, curves
+from pynn.experiments.setup import Setup, Study, around, at_least
+from pynn.report import Panel, curves
 from pynn.train.settings import Setting, grid
 from pynn.train.sweep import SweepRun
 
@@ -18,6 +18,12 @@ PUBLISHED_BEST = {"lr": 0.1, "batch_size": 16, "first": 600, "second": 400}
 def parameters(inputs: int, first: int, second: int, outputs: int) -> int:
     """Weights and biases of the network."""
     return first * (inputs + 1) + second * (first + 1) + outputs * (second + 1)
+
+
+def length(setting: Setting) -> float:
+    """Of a run, roughly: a step takes as long as its 16 samples do, and once more to update."""
+    size = parameters(784, setting["first"], setting["second"], 10)
+    return float(setting["epochs"] * size * (1 + 16 / setting["batch_size"]))
 
 
 def settings(setup: Setup) -> list[Setting]:
@@ -72,10 +78,10 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     }
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """Train all networks, in parallel, and rank them."""
     chosen = settings(setup)
-    results = setup.runs(train, chosen, monitor="valid_accuracy")
+    [results] = yield [setup.sweep(train, chosen, monitor="valid_accuracy", length=length)]
     ranked = sorted(zip(chosen, results, strict=True), key=lambda pair: -pair[1]["valid_accuracy"])
     best, found = ranked[0]
     reached = sum(result["valid_accuracy"] >= 0.98 for result in results)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pynn import ops
 from pynn.errors import StateError
-from pynn.executors.plan import LabelLoss
+from pynn.executors.plan import LabelLoss, SquaredLoss
 from pynn.graph import Array, plain_array
 
 
@@ -49,6 +49,11 @@ class Loss:
     def of_labels(self) -> LabelLoss | None:
         """What a plan needs to compute this loss of labels (N,) within a step; None where it must
         be called."""
+        return None
+
+    def of_values(self) -> SquaredLoss | None:
+        """What a plan on a GPU needs to compute this loss of a target of the output's shape within
+        a step; None where it must be called."""
         return None
 
     def count(self, target: Any) -> float:
@@ -133,3 +138,9 @@ class MSELoss(Loss):
         target = plain_array("target", target).astype(output.dtype, copy=False)
         value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
         return value, gradient
+
+    def of_values(self) -> SquaredLoss | None:
+        """See `Loss.of_values`."""
+        if type(self).value_and_gradient is not MSELoss.value_and_gradient:
+            return None
+        return SquaredLoss(self.reduction == "mean")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -36,16 +36,24 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return result
 
 
+class Twin(Protocol):
+    """The copy on a device of an array in host memory. Whichever was changed last is right."""
+
+    def to_host(self) -> None:
+        """Make the array in host memory right, and suppose that it is changed."""
+
+
 class Segment:
     """One flat buffer of parameters, and one of the same layout for their gradients.
 
     Attributes:
-        data: the parameters, shape (size,).
-        updates: how often pynn has changed them.
+        updates: how often pynn has changed the parameters.
+        twin: the copy of `data` on a device, where there is one.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: np.dtype[Any]) -> None:
-        self.data: Array = np.empty(sum(parameter.size for parameter in parameters), dtype)
+        self._data: Array = np.empty(sum(parameter.size for parameter in parameters), dtype)
+        self.twin: Twin | None = None
         self.updates = 0
         self._gradients: Array | None = None
         offset = 0
@@ -54,10 +62,17 @@ class Segment:
             offset += parameter.size
 
     @property
+    def data(self) -> Array:
+        """The parameters, shape (size,)."""
+        if self.twin is not None:
+            self.twin.to_host()
+        return self._data
+
+    @property
     def gradients(self) -> Array:
         """The gradient buffer, allocated when it is first asked for."""
         if self._gradients is None:
-            self._gradients = np.zeros_like(self.data)
+            self._gradients = np.zeros_like(self._data)
         return self._gradients
 
 
@@ -69,7 +84,9 @@ class Parameter(Stored):
         requires_grad: whether gradients are computed for it; False freezes it.
 
     Attributes:
-        data: the values, a NumPy view into the model's flat buffer. Assigning copies into it.
+        data: the values, a NumPy view into the model's flat buffer. Assigning copies into it. After
+            a step on a GPU, the values come back when this is read; a view that was taken before
+            holds the old ones, and what is written into it is lost.
         grad: the gradient, a view of the same layout, or None. `backward` adds to it.
     """
 
@@ -87,6 +104,9 @@ class Parameter(Stored):
     @property
     def data(self) -> Array:
         """The values."""
+        segment = self.segment
+        if segment is not None and segment.twin is not None:
+            segment.twin.to_host()
         return self._data
 
     @data.setter
@@ -94,7 +114,7 @@ class Parameter(Stored):
         array = np.asarray(values)
         if array.shape != self.shape:
             raise ShapeError(f"the parameter has shape {self.shape}, got {array.shape}")
-        self._data[...] = array
+        self.data[...] = array
         if self.segment is not None:
             self.segment.updates += 1
 
@@ -134,6 +154,18 @@ class Parameter(Stored):
         """Say that the gradient's memory has been written."""
         if self._grad is None:
             self._grad = self._gradient_view()
+
+    def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
+        """See `Stored.twin_of`."""
+        if self.dtype != dtype:
+            return None, 0
+        if self.segment is None:
+            flatten([self])
+        segment = self.segment
+        assert segment is not None
+        if segment.twin is None:
+            segment.twin = make(segment.data)
+        return segment.twin, self.offset
 
     def _gradient_view(self) -> Array:
         if self.segment is None:
@@ -181,13 +213,13 @@ class Parameter(Stored):
     def astype(self, dtype: DTypeLike) -> None:
         """Change the dtype. The values move to new memory; views taken before keep the old ones.
         The gradient goes."""
-        self._data = self._data.astype(float_dtype(dtype))
+        self._data = self.data.astype(float_dtype(dtype))
         self._grad, self.segment, self.offset = None, None, 0
         note_change()
 
     def __getstate__(self) -> dict[str, Any]:
         gradient = None if self._grad is None else self._grad.copy()
-        return {"data": self._data.copy(), "grad": gradient, "requires_grad": self._requires_grad}
+        return {"data": self.data.copy(), "grad": gradient, "requires_grad": self._requires_grad}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Parameter.__init__(self, state["data"], requires_grad=state["requires_grad"])
@@ -206,14 +238,17 @@ class Buffer(Stored):
             in forward all are read in the model's dtype.
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "twin")
 
     def __init__(self, data: ArrayLike) -> None:
         self._data: Array = np.array(real_array("data", data), order="C")
+        self.twin: Twin | None = None  # as that of a segment
 
     @property
     def data(self) -> Array:
-        """The values. Assigning copies into them."""
+        """The values. Assigning copies into them. For steps on a GPU, see `Parameter`."""
+        if self.twin is not None:
+            self.twin.to_host()
         return self._data
 
     @data.setter
@@ -221,7 +256,15 @@ class Buffer(Stored):
         array = np.asarray(values)
         if array.shape != self.shape:
             raise ShapeError(f"the buffer has shape {self.shape}, got {array.shape}")
-        self._data[...] = array
+        self.data[...] = array
+
+    def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
+        """See `Stored.twin_of`."""
+        if self._data.dtype != dtype:
+            return None, 0
+        if self.twin is None:
+            self.twin = make(self._data)
+        return self.twin, 0
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -231,14 +274,14 @@ class Buffer(Stored):
     def astype(self, dtype: DTypeLike) -> None:
         """Change a floating dtype; integers stay."""
         if self._data.dtype.kind == "f":
-            self._data = self._data.astype(float_dtype(dtype))
+            self._data, self.twin = self.data.astype(float_dtype(dtype)), None
             note_change()
 
     def __getstate__(self) -> Array:
-        return self._data.copy()
+        return self.data.copy()
 
     def __setstate__(self, state: Array) -> None:
-        self._data = state
+        self._data, self.twin = state, None
 
     def __repr__(self) -> str:
         return f"Buffer(shape={self.shape}, dtype={self._data.dtype})"

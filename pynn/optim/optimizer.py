@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from pynn.backends import kernels
 from pynn.errors import FormatError, NonFiniteError, ShapeError
 from pynn.graph import Array, Stored
-from pynn.nn.parameter import Parameter, Segment, flatten
+from pynn.nn.parameter import Parameter, Segment, Twin, flatten
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -51,6 +51,7 @@ class FusedGroup:
         self._groups = len(optimizer.param_groups)
         self._names = tuple(optimizer._slot_names(self._group))
         self._checked: tuple[Any, ...] = ()
+        self._limits = self.limits()
         self._all, self._params = optimizer._slots, list(self._group["params"])
         parameters = [parameter for parameter in self._params if parameter in trained]
         self._slots = [optimizer._slots[parameter] for parameter in parameters]
@@ -65,6 +66,37 @@ class FusedGroup:
             for parameter, slots in zip(parameters, self._slots, strict=True)
         }
 
+    def to_host(self) -> None:
+        """Bring back what a device has changed."""
+        for segment in self._segments:
+            if segment.twin is not None:
+                segment.twin.to_host()
+        self._optimizer._to_host()
+
+    def twins(self, parameter: Parameter, make: Callable[[Array], Any]) -> list[Any]:
+        """The copies on a device of a parameter's state arrays, whole ones of its segment's layout;
+        None for one that the rule does without.
+
+        Args:
+            parameter: one of this group.
+            make: makes a twin of an array, where there is none yet.
+        """
+        segment = parameter.segment
+        assert segment is not None
+        return [name and self._optimizer._twin(segment, name, make) for name in self._names]
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """Of the gradients: clip_value and clip_norm."""
+        return self._optimizer.clip_value, self._optimizer.clip_norm
+
+    def next_settings(self, count: int) -> list[tuple[Any, ...]]:
+        """The settings of the next updates, if nothing is changed meanwhile."""
+        steps = self._slots[0].steps
+        return [
+            (self._optimizer._rule, *self._optimizer._settings(self._group, steps + number))
+            for number in range(1, count + 1)
+        ]
+
     def settings(self) -> tuple[Any, ...] | None:
         """The settings of the next update; None where the optimiser has changed since, or its
         parameters have seen different numbers of updates.
@@ -74,7 +106,8 @@ class FusedGroup:
         """
         optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
         if (
-            not optimizer.fuses()
+            not optimizer.updates_by_rule()
+            or self._limits != self.limits()
             or optimizer._slots is not self._all
             or len(optimizer.param_groups) != self._groups
             or optimizer.param_groups[self._index] is not group
@@ -89,12 +122,12 @@ class FusedGroup:
             self._checked = settings
         return settings
 
-    def updated(self) -> None:
+    def updated(self, times: int = 1) -> None:
         """Say that every parameter has been updated."""
         for slots in self._slots:
-            slots.steps += 1
+            slots.steps += times
         for segment in self._segments:
-            segment.updates += 1
+            segment.updates += times
 
 
 class Optimizer:
@@ -127,6 +160,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._slots: dict[Parameter, _Slots] = {}
         self._buffers: dict[tuple[int, str], Array] = {}
+        self._twins: dict[tuple[int, str], Twin] = {}  # of buffers, on a device
         entries: list[Any] = list(parameters)
         if not entries:
             raise ValueError("an optimiser needs at least one parameter")
@@ -215,6 +249,7 @@ class Optimizer:
         for group in self.param_groups:
             self._check(group)
         self._lay_out()
+        self._to_host()
         self._clip()
         update = getattr(kernels(), f"{self._rule}_update")
         for group in self.param_groups:
@@ -224,9 +259,11 @@ class Optimizer:
 
     def fuses(self) -> bool:
         """Whether a parameter can be updated before the gradients of the others are known."""
-        return (
-            self.clip_norm is None and self.clip_value is None and type(self).step is Optimizer.step
-        )
+        return self.clip_norm is None and self.clip_value is None and self.updates_by_rule()
+
+    def updates_by_rule(self) -> bool:
+        """Whether an update is what the kernel of the rule does, and nothing else."""
+        return type(self).step is Optimizer.step
 
     def fused_groups(self, trained: Collection[Stored]) -> list[FusedGroup]:
         """What an executor needs to update parameters while it computes their gradients.
@@ -240,6 +277,16 @@ class Optimizer:
             for index, group in enumerate(self.param_groups)
             if any(parameter in trained for parameter in group["params"])
         ]
+
+    def _twin(self, segment: Segment, name: str, make: Callable[[Array], Any]) -> Any:
+        key = id(segment), name
+        if key not in self._twins:
+            self._twins[key] = make(self._buffers[key])
+        return self._twins[key]
+
+    def _to_host(self) -> None:
+        for twin in self._twins.values():
+            twin.to_host()
 
     def _lay_out(self) -> None:
         """Give each parameter's state a place of the same layout as the parameter's own."""
@@ -260,10 +307,12 @@ class Optimizer:
         if moved:
             used = {id(slots.segment) for slots in self._slots.values()}
             self._buffers = {key: buffer for key, buffer in self._buffers.items() if key[0] in used}
+            self._twins = {key: twin for key, twin in self._twins.items() if key[0] in used}
 
     def _place(self, parameter: Parameter, slots: _Slots, names: Sequence[str]) -> None:
         segment, begin, end = parameter.segment, parameter.offset, parameter.offset + parameter.size
         assert segment is not None
+        self._to_host()
         for name in {*names, *slots.arrays}:
             key = (id(segment), name)
             if key not in self._buffers:
@@ -325,6 +374,7 @@ class Optimizer:
             A dictionary with "groups", the hyper-parameters of each group; "state", for each
             parameter in order its arrays by name; and "steps", the number of updates of each.
         """
+        self._to_host()
         parameters = list(self._parameters())
         empty = _Slots({})
         return {
@@ -382,9 +432,10 @@ class Optimizer:
             )
             for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
         }
-        self._buffers = {}
+        self._buffers, self._twins = {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
+        self._to_host()
         state = self.__dict__.copy()
         state["_slots"] = {
             parameter: _Slots(
@@ -392,7 +443,7 @@ class Optimizer:
             )
             for parameter, slots in self._slots.items()
         }
-        state["_buffers"] = {}
+        state["_buffers"], state["_twins"] = {}, {}
         return state
 
     def __repr__(self) -> str:

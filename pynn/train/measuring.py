@@ -11,9 +11,9 @@ import numpy as np
 from pynn.data.batches import Batches
 from pynn.graph import Array
 from pynn.nn.losses import CrossEntropyLoss
-from pynn.nn.module import Module
+from pynn.nn.module import Module, evaluating
 from pynn.train.callbacks import Callback, Run
-from pynn.train.evaluation import evaluate, evaluating
+from pynn.train.evaluation import evaluate
 
 
 class AccuracyEvery(Callback):

@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pynn import executors
-from pynn.backends import get_backend
+from pynn import cuda, executors
+from pynn.backends import get_backend, get_precision
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
-from pynn.executors.plan import FusedPass, Plan, checked_plan, plan_for
+from pynn.executors.plan import (
+    FusedPass,
+    LabelLoss,
+    Plan,
+    SquaredLoss,
+    checked_plan,
+    plan_for,
+)
 from pynn.graph import Array, Graph, Shape, Stored, plain_array
 from pynn.nn.losses import Loss
 from pynn.nn.module import Module
@@ -42,19 +49,41 @@ def _check_trained(graph: Graph, wanted: Callable[[Stored], bool]) -> None:
 
 
 class FusedStep:
-    """A step on one batch shape in which each parameter is updated as soon as its gradient is
-    known."""
+    """A step on one batch shape whose updates are part of it.
 
-    def __init__(self, graph: Graph, run: FusedPass, groups: list[FusedGroup]) -> None:
-        self.graph, self.run, self.groups = graph, run, groups
+    Attributes:
+        graph: what it runs.
+        groups: of parameters.
+        device: the step on a GPU, or None.
+        run: the step on the processor, in which each parameter is updated as soon as its gradient
+            is known, or None.
+    """
+
+    def __init__(
+        self, graph: Graph, groups: list[FusedGroup], run: FusedPass | None, device: Any
+    ) -> None:
+        self.graph, self.groups, self.run, self.device = graph, groups, run, device
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
-        """None where updates cannot be part of the backward pass."""
+        """None where updates cannot be part of the step."""
         wanted = trained_by(optimizer)
         _check_trained(graph, wanted)
-        plan = plan_for(graph, graph.gradient_paths(wanted, False))
-        if plan is None or len(graph.inputs) != 1 or not plan.updates_fuse() or not plan.trained():
+        if len(graph.inputs) != 1:
+            return None
+        needed = graph.gradient_paths(wanted, False)
+        if get_backend() == "cuda":
+            from pynn.executors.device import DevicePass, device_plan_for
+
+            on_device = device_plan_for(graph, needed)
+            if on_device is None or not on_device.whole_step():
+                return None
+            groups = optimizer.fused_groups(on_device.trained())
+            if any(group.settings() is None for group in groups):
+                return None
+            return FusedStep(graph, groups, None, DevicePass(on_device, groups))
+        plan = plan_for(graph, needed)
+        if plan is None or not plan.updates_fuse() or not plan.trained():
             return None
         groups = optimizer.fused_groups(plan.trained())
         arrays: dict[Stored, tuple[int, list[Any]]] = {}
@@ -63,22 +92,29 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, FusedPass(plan, arrays), groups)
+        return FusedStep(graph, groups, FusedPass(plan, arrays), None)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
-        """The settings of each group's next update; None where the optimiser has changed."""
+        """The settings of each group's next update; None where the optimiser has changed, or a
+        device was lost."""
+        if self.device is not None and self.device.run.lost:
+            return None
         settings = []
         for group in self.groups:
+            if self.device is None:
+                group.to_host()
             values = group.settings()
             if values is None:
                 return None
             settings.append(values)
         return settings
 
-    def updated(self) -> None:
-        """Say that the update is done."""
+    def updated(self, times: int = 1) -> None:
+        """Say that as many updates are done."""
         for group in self.groups:
-            group.updated()
+            group.updated(times)
+        if self.device is not None:
+            self.device.updated(times)
 
 
 class CompiledStep:
@@ -86,7 +122,8 @@ class CompiledStep:
 
     Attributes:
         steps: batches trained on so far.
-        output: what the model gave for the last batch, before the update.
+        output: what the model gave for the last batch, before the update. After a step on a GPU it
+            is copied when it is read.
         last_finite_loss: the loss of the last batch whose loss was finite, or None.
         accumulated: batches whose gradients wait for the next update.
     """
@@ -110,20 +147,33 @@ class CompiledStep:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.keep_gradients = accumulate, keep_gradients
         self.steps = 0
-        self.output: Array = np.empty(0)
+        self._output: Array | None = np.empty(0)
+        self._output_of: Any = None  # a pass on a device that has the output
         self.last_finite_loss: float | None = None
         self.accumulated = 0
-        self._fused: dict[Shape, FusedStep | None] = {}
+        self._fused: dict[tuple[str, str, Shape], FusedStep | None] = {}
         # Of the model, when last looked at.
         self._change: object = None
         self._dtype = np.dtype(np.float32)
 
-    def __call__(self, x: ArrayLike, y: Any) -> float:
+    @property
+    def output(self) -> Array:
+        """What the model gave for the last batch, before the update."""
+        if self._output is None:
+            self._output, self._output_of = self._output_of.output(), None
+        return self._output
+
+    @output.setter
+    def output(self, value: Array) -> None:
+        self._output, self._output_of = value, None
+
+    def __call__(self, x: ArrayLike | cuda.Array, y: Any) -> float:
         """Train on one batch.
 
         Args:
-            x: the input, shape (N, ...); converted to the model's dtype.
-            y: the target, N labels or an array (N, ...), as the loss takes it.
+            x: the input, shape (N, ...); converted to the model's dtype. On a GPU, a
+                `pynn.cuda.Array` is read where it lies.
+            y: the target, N labels or an array (N, ...), as the loss takes it; likewise.
 
         Returns:
             The loss before the update.
@@ -133,6 +183,8 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
+        if get_backend() == "cuda" and isinstance(x, cuda.Array):
+            return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
         array: Array = x if self._takes(x) else self.model.as_input(x)  # type: ignore[assignment]
         target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
@@ -145,7 +197,7 @@ class CompiledStep:
             if fused is None:
                 value = self._plain(array, target)
             elif settings is None:
-                del self._fused[array.shape]  # made anew for the next batch
+                self._forget(array.shape)
                 value = self._plain(array, target)
             else:
                 value = self._run_fused(fused, settings, array, target)
@@ -156,18 +208,20 @@ class CompiledStep:
 
     def epoch(
         self,
-        x: Array,
-        y: Array,
+        x: Array | cuda.Array,
+        y: Array | cuda.Array,
         order: ArrayLike,
         *,
         batch_size: int = 32,
         scale: float | None = None,
     ) -> Array:
-        """Train on batches that are gathered, scaled and converted from the data.
+        """Train on batches that are gathered, scaled and converted from the data. On a GPU this
+        happens there, without the host between the batches.
 
         Args:
-            x: all inputs, shape (N, ...), uint8, float32 or float64.
-            y: all targets, shape (N, ...).
+            x: all inputs, shape (N, ...), uint8, float32 or float64; on a GPU, a `pynn.cuda.Array`
+                saves the copy to it.
+            y: all targets, shape (N, ...), likewise.
             order: rows of x and y in the order in which they are trained on, such as
                 `rng.permutation(N)`.
             batch_size: the last batch has the rows that are left.
@@ -180,9 +234,19 @@ class CompiledStep:
             IndexError: a row does not exist; nothing has changed.
             PynnError: what a call with one batch raises; the batches before have been trained on.
         """
-        batches = Batches(
-            x, y, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype, reuse=True
+        if get_backend() == "cuda":
+            from pynn.train.device_epoch import run_epoch
+
+            losses = run_epoch(self, x, y, order, batch_size, scale)
+            if losses is not None:
+                return losses
+        images, labels = (
+            array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, y)
         )
+        batches = Batches(
+            images, labels, batch_size, shuffle=False, scale=scale, dtype=self.model.dtype,
+            reuse=True,
+        )  # fmt: skip
         return np.array([self(*batch) for batch in batches.in_order(order)], dtype=np.float64)
 
     def plan(self, shape: Shape) -> Plan:
@@ -201,7 +265,9 @@ class CompiledStep:
         return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fused": {}, "_change": None}
+        return self.__dict__ | {
+            "_fused": {}, "_change": None, "_output": self.output, "_output_of": None,
+        }  # fmt: skip
 
     def _takes(self, x: Any) -> bool:
         """Whether x can be used as it is."""
@@ -219,23 +285,55 @@ class CompiledStep:
         if (
             self.accumulate > 1
             or self.keep_gradients
-            or get_backend() != "native"
-            or not self.optimizer.fuses()
+            or get_backend() == "numpy"
+            or not self._updates_within_steps()
         ):
             return None
-        if self._change == latest_change() and shape in self._fused:
-            return self._fused[shape]
+        key = self._key(shape)
+        if self._change == latest_change() and key in self._fused:
+            return self._fused[key]
         change = latest_change()
         self._dtype = self.model.dtype
         graph = self.model.trace(shape).graph
         self._change = change
-        known = self._fused.get(shape)
+        known = self._fused.get(key)
         if known is None or known.graph is not graph:
-            self._fused.pop(shape, None)
+            self._fused.pop(key, None)
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
-            self._fused[shape] = FusedStep.make(graph, self.optimizer)
-        return self._fused[shape]
+            self._fused[key] = FusedStep.make(graph, self.optimizer)
+        return self._fused[key]
+
+    def _updates_within_steps(self) -> bool:
+        # On a GPU, all gradients are known before the update, and may be limited by their norm.
+        if get_backend() == "cuda":
+            return self.optimizer.updates_by_rule()
+        return self.optimizer.fuses()
+
+    def _forget(self, shape: Shape) -> None:
+        """Have the step for this input shape made anew."""
+        del self._fused[self._key(shape)]
+
+    def _made(self, fused: FusedStep, count: int, value: float | None) -> None:
+        """Say that steps were made on a device, the last with this loss."""
+        fused.updated(count)
+        self.model._run_steps += count
+        self.steps += count
+        if value is not None:
+            self.last_finite_loss = value
+            self._output, self._output_of = None, fused.device
+
+    def _key(self, shape: Shape) -> tuple[str, str, Shape]:
+        return get_backend(), get_precision(), shape
+
+    def _device_loss(self, output: Shape, target: Any) -> LabelLoss | SquaredLoss | None:
+        """The loss, where a GPU computes it within the step."""
+        kind = np.dtype(target.dtype).kind
+        if kind in "iu" and len(output) == 2 and target.shape == output[:1]:
+            return self.loss.of_labels()
+        if kind == "f" and target.shape == output:
+            return self.loss.of_values()
+        return None
 
     def _loss_of(self, output: Array, target: Array) -> tuple[float, Array]:
         """The loss, which is finite, and its gradient."""
@@ -261,7 +359,10 @@ class CompiledStep:
     def _run_fused(
         self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
     ) -> float:
-        """One batch whose updates are part of the backward pass."""
+        """One batch whose updates are part of the step."""
+        if fused.device is not None:
+            return self._run_on_device(fused, settings, array, target)
+        assert fused.run is not None
         labels = (
             self.loss.of_labels()
             if fused.run.takes_labels and target.ndim == 1 and target.dtype.kind in "iu"
@@ -282,6 +383,24 @@ class CompiledStep:
         self.optimizer.zero_grad()
         fused.updated()
         self.output = output
+        return value
+
+    def _run_on_device(
+        self, fused: FusedStep, settings: list[tuple[Any, ...]], array: Array, target: Array
+    ) -> float:
+        device, graph = fused.device, fused.graph
+        loss = self._device_loss(graph.shapes[graph.output], target)
+        if loss is None:
+            output = device.forward(array, get_seed(), self.model._run_steps)
+            value, gradient = self._loss_of(output, target)
+            device.backward(gradient, settings)
+            self.output = output
+        else:
+            value = device.step(array, target, loss, get_seed(), self.model._run_steps, settings)
+            self._check_finite(value)
+            self._output, self._output_of = None, device
+        self.optimizer.zero_grad()
+        fused.updated()
         return value
 
     def _plain(self, array: Array, target: Array) -> float:

@@ -19,33 +19,53 @@ std::vector<std::int32_t> steps(std::int64_t count, std::int64_t step) {
   return result;
 }
 
+enum class Order {
+  any_a_by_rows,     // A (rows, depth), B (depth, columns, 16)
+  any_a_by_columns,  // A (depth, rows), B likewise
+  a_by_rows,         // B (columns, depth, 16), and the tile is told that steps are even
+  a_by_columns,
+  a_in_lanes,  // A (depth / 16, rows, 16), B (depth, columns, 16)
+};
+constexpr Order kOrders[] = {Order::any_a_by_rows, Order::any_a_by_columns, Order::a_by_rows,
+                             Order::a_by_columns, Order::a_in_lanes};
+
 struct OuterCase {
   std::int64_t rows, columns, depth, depth_block, last_lanes;
   bool bias, accumulate, relu, mask, step = false;
 };
 
-// A is stored (depth, rows) or (rows, depth), B (depth, columns, 16), C (rows, columns, 16) less
-// the lanes that it has not.
+// C is (rows, columns, 16) less the lanes that it has not.
 template <typename T>
-void check_outer(const OuterCase& c, bool a_by_columns) {
+void check_outer(const OuterCase& c, Order order) {
   check_kernel<T>(
       "outer_product", 8.0 * static_cast<double>(c.depth + 2),
       [&](const IsaTable<T>& k, Arrays<T>& arrays) {
         const std::int64_t width = (c.columns - 1) * kLanes16 + c.last_lanes;
-        const std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
-        const std::vector<std::int32_t> b_offsets = steps(c.depth, c.columns * kLanes16);
-        std::vector<std::int64_t> columns;
-        for (std::int64_t j = 0; j < c.columns; ++j) columns.push_back(j * kLanes16);
+        const bool b_apart = order == Order::a_by_rows || order == Order::a_by_columns;
+        const bool a_by_columns = order == Order::any_a_by_columns || order == Order::a_by_columns;
+        const bool lanes = order == Order::a_in_lanes;
+        std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
+        if (lanes)
+          for (std::int32_t& offset : a_offsets)
+            offset = offset / 16 * static_cast<std::int32_t>(c.rows) * 16 + offset % 16;
+        const std::vector<std::int32_t> b_offsets =
+            steps(c.depth, b_apart ? kLanes16 : c.columns * kLanes16);
+        std::vector<std::int64_t> columns, b_columns;
+        for (std::int64_t j = 0; j < c.columns; ++j) {
+          columns.push_back(j * kLanes16);
+          b_columns.push_back(j * kLanes16 * (b_apart ? c.depth : 1));
+        }
         OuterProduct<T> p{};
         p.rows = c.rows;
         p.columns = c.columns;
         p.depth = c.depth;
-        p.a = arrays.input(c.rows * c.depth);
-        p.a_row = a_by_columns ? 1 : c.depth;
+        p.a = arrays.input(c.rows * (lanes ? (c.depth + 15) / 16 * 16 : c.depth));
+        p.a_row = lanes ? 16 : a_by_columns ? 1 : c.depth;
         p.a_offsets = a_offsets.data();
         p.b = arrays.input(c.depth * c.columns * kLanes16);
         p.b_offsets = b_offsets.data();
-        p.b_columns = columns.data();
+        p.b_columns = b_columns.data();
+        p.even = b_apart;
         p.bias = c.bias ? arrays.input(c.rows) : nullptr;
         p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
         p.c = arrays.updated(c.rows * width);
@@ -74,8 +94,10 @@ void check_outer(const OuterCase& c, bool a_by_columns) {
                                            : 0.0;
             double magnitude = 1;
             for (std::int64_t l = 0; l < c.depth; ++l) {
-              const double term = static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
-                                  static_cast<double>(p.b[l * c.columns * kLanes16 + j]);
+              const double term =
+                  static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
+                  static_cast<double>(p.b[b_offsets[static_cast<std::size_t>(l)] +
+                                          b_columns[static_cast<std::size_t>(j / 16)] + j % 16]);
               expected += term;
               magnitude += std::fabs(term);
             }
@@ -100,13 +122,14 @@ TEST(outer_product) {
     int turn = 0;
     for (std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 20})
       for (std::int64_t columns : {1, 2, 3, 4, 5, 7, 8, 9})
-        for (std::int64_t depth : {0, 1, 5, 12}) {
+        for (std::int64_t depth : {0, 1, 5, 12, 38}) {
           ++turn;
           const bool accumulate = turn % 3 == 1;
-          check_outer<T>({rows, columns, depth, turn % 4 == 0 ? 5 : 256,
-                          turn % 5 == 0 ? turn % 15 + 1 : kLanes16, turn % 3 == 0, accumulate,
-                          turn % 7 == 0, turn % 6 == 0},
-                         turn % 2 == 0);
+          for (const Order order : kOrders)
+            check_outer<T>({rows, columns, depth, turn % 4 == 0 ? 5 : 256,
+                            turn % 5 == 0 ? turn % 15 + 1 : kLanes16, turn % 3 == 0, accumulate,
+                            turn % 7 == 0, turn % 6 == 0},
+                           order);
         }
   });
 }
@@ -117,8 +140,9 @@ TEST(outer_product_steps_down_the_gradient) {
     for (std::int64_t rows : {1, 5, 6, 12, 20})
       for (std::int64_t columns : {1, 4, 5})
         for (std::int64_t last_lanes : {3, 16})
-          check_outer<T>({rows, columns, 16, 256, last_lanes, false, false, false, false, true},
-                         rows % 2 == 0);
+          for (const Order order : kOrders)
+            check_outer<T>({rows, columns, 21, 21, last_lanes, false, false, false, false, true},
+                           order);
   });
 }
 

@@ -171,7 +171,7 @@ def test_updates_are_fused_where_no_backward_fails(examples):
     model = network(examples)
     step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
     step(X, Y)
-    assert step._fused[X.shape] is not None
+    assert step._fused["native", "float32", X.shape] is not None
 
 
 def test_bits_do_not_depend_on_threads_or_on_who_calls(examples):

@@ -69,6 +69,19 @@ def report():
     return made
 
 
+def test_levels_of_a_contour_lie_closer_where_the_loss_is_low():
+    grid = np.linspace(-2.0, 2.0, 9)
+    bowl = np.add.outer(grid**2, grid**2)
+    paths = {"first": ([1, 0], [2, 1]), "second": ([1, 1], [2, 0])}
+    axes = contours([Contour(grid, grid, bowl, paths)]).axes[0]
+    np.testing.assert_allclose(np.sqrt(axes.collections[0].levels), np.sqrt(8) * np.arange(21) / 20)
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["first"].get_zorder() > lines["second"].get_zorder() > 2
+    assert lines["second"].get_xydata().tolist() == [[1, 2], [1, 0]]
+    flat = contours([Contour(grid, grid, np.ones((9, 9)), {})])
+    assert flat.axes[0].collections[0].levels[0] == 1
+
+
 def test_files_and_what_is_in_them(tmp_path):
     report().write(tmp_path / "new")
     names = {path.name for path in (tmp_path / "new").iterdir()}

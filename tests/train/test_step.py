@@ -32,6 +32,7 @@ OPTIMISERS = {
     "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
     "averaged": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, momentum_form="average"),
     "adam": lambda p: optim.Adam(p, lr=0.01, clip_norm=1.0),
+    "adam_uncorrected": lambda p: optim.Adam(p, lr=0.01, eps=1e-3, eps_form="uncorrected"),
     "adamw": lambda p: optim.AdamW(p, lr=0.01, clip_value=0.1),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.3),
 }
@@ -67,6 +68,24 @@ def test_numpy_back_end_trains_to_the_same_losses(optimiser):
             return [step(X, Y) for _ in range(10)]
 
     np.testing.assert_allclose(losses("native"), losses("numpy"), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_eps_beside_the_uncorrected_root(kind):
+    # Kingma and Ba 2015, the end of section 2, written out; AdamW's decay apart from it.
+    lr, b1, b2, eps = 0.1, 0.9, 0.999, 1e-2
+    parameter = nn.Parameter(np.array([1.0, -2.0, 0.5]))
+    optimizer = kind([parameter], lr, (b1, b2), eps, eps_form="uncorrected", weight_decay=0.0)
+    p, m, v = parameter.data.copy(), 0.0, 0.0
+    for t in range(1, 6):
+        g = np.array([0.3, -1e-3, 5.0]) / t
+        parameter.grad = g.copy()
+        optimizer.step()
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        p -= lr * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
+        np.testing.assert_allclose(parameter.data, p, rtol=1e-13)
+    with pytest.raises(ValueError, match="eps_form must be 'corrected' or 'uncorrected', got 'no'"):
+        kind([parameter], eps_form="no")
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(optimiser):

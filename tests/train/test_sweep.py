@@ -9,7 +9,7 @@ import pytest
 import pynn
 from pynn.data import Dataset, digits
 from pynn.experiments.search import train
-from pynn.train.sweep import sweep
+from pynn.train.sweep import Sweep, sweep, sweep_all
 
 CALLS = []
 
@@ -94,6 +94,25 @@ def test_several_processes_give_the_same(tmp_path):
     for a, b in zip(one, several, strict=True):
         assert (a["valid_loss"], a["parameters"]) == (b["valid_loss"], b["parameters"])
     assert len({result["valid_loss"] for result in several}) == 3
+
+
+def test_sweeps_share_a_queue(tmp_path):
+    asked = [
+        Sweep(square, settings(1, 2, 1), tmp_path, data=[7], length=lambda s: s["x"]),
+        Sweep(square, settings(5), tmp_path, data=[7]),
+        Sweep(square, settings(3, 4), tmp_path, data=[8], first=True),
+    ]
+    seen = []
+    for number, results in sweep_all(asked, threads=1):
+        seen.append((number, [result["square"] for result in results], list(CALLS)))
+    assert seen == [
+        (2, [9, 16], [3, 4]),
+        (0, [1, 4, 1], [3, 4, 2, 1]),
+        (1, [25], [3, 4, 2, 1, 5]),
+    ]
+    kept = list(sweep_all([asked[1], Sweep(square, settings(6), tmp_path), asked[0]], threads=1))
+    assert [number for number, _ in kept] == [0, 2, 1]
+    assert CALLS == [3, 4, 2, 1, 5, 6]
 
 
 def test_lines_say_how_it_goes(tmp_path, capsys):

@@ -1,0 +1,86 @@
+#include "cuda/runtime/session.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "cuda/kernels/launch.h"
+#include "cuda/runtime/driver.h"
+#include "cuda/runtime/errors.h"
+#include "runtime/errors.h"
+
+namespace pynn::cuda {
+namespace {
+
+std::mutex mutex;
+std::atomic<std::uint64_t> number{1};
+cudaStream_t current = nullptr;
+pid_t owner = 0;
+
+// Where the device can: PYNN_CUDA_OVERLAP=1 says so. It changes no result.
+bool overlap_is_wanted() {
+  const char* const asked = std::getenv("PYNN_CUDA_OVERLAP");
+  int major = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  return asked && std::strcmp(asked, "1") == 0 && major >= 9;
+}
+
+}  // namespace
+
+// Timeouts, illegal addresses, failed assertions, memory that is broken.
+bool destroys_context(const Error& error) {
+  const int code = static_cast<int>(error.code());
+  return code == 214 || code == 700 || code == 702 || code == 710 || (code >= 714 && code <= 719) ||
+         code == 999;
+}
+
+std::uint64_t session() { return number.load(std::memory_order_acquire); }
+
+cudaStream_t stream() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (current) {
+    if (owner != getpid())
+      throw DeviceError(
+          "this process was forked from one that uses the GPU, and CUDA does not work in it: start "
+          "processes with the method 'spawn'");
+    return current;
+  }
+  if (!missing().empty()) throw DeviceError(missing());
+  cudaStream_t made = nullptr;
+  const cudaError_t status = cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking);
+  if (status != cudaSuccess)
+    throw DeviceError(message("making a stream failed: ", cudaGetErrorString(status)));
+  current = made;
+  owner = getpid();
+  launches_overlap() = overlap_is_wanted();
+  return current;
+}
+
+void lose() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (!current) return;
+  current = nullptr;
+  number.fetch_add(1, std::memory_order_release);
+  cudaDeviceReset();
+  cudaGetLastError();
+}
+
+void synchronize() { check(cudaStreamSynchronize(stream()), "waiting for the device"); }
+
+MemoryInfo memory_info() {
+  stream();
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for the free memory");
+  return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total)};
+}
+
+int device_count() {
+  int count = 0;
+  if (!missing().empty() || cudaGetDeviceCount(&count) != cudaSuccess) return 0;
+  return count;
+}
+
+}  // namespace pynn::cuda

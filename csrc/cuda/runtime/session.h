@@ -1,0 +1,32 @@
+// The process's use of the device: one stream that all work goes through, and whether the device
+// has been lost.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace pynn::cuda {
+
+// A number that changes when the device was lost: memory and graphs of an earlier session are gone,
+// and must not be used or freed.
+std::uint64_t session();
+
+// The stream of the session. Begins a new session where the last has ended; throws DeviceError
+// where there is no device, and in a process forked from one that used it.
+cudaStream_t stream();
+
+// Ends the session: its context is destroyed.
+void lose();
+
+// Waits until all work is done; throws what went wrong.
+void synchronize();
+
+// Bytes of the device's memory.
+struct MemoryInfo {
+  std::int64_t free, total;
+};
+MemoryInfo memory_info();
+int device_count();
+
+}  // namespace pynn::cuda
