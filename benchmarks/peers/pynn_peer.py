@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import pynn
 from benchmarks.workloads import Layer, OperatorCall, Workload
 from pynn import _core, nn, ops, optim
