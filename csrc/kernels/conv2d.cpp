@@ -423,6 +423,14 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
   }
 }
 
+// Times the zeros around an image, infinity would be NaN.
+template <typename T>
+bool all_finite(std::int64_t count, const T* w) {
+  bool finite = true;
+  for (std::int64_t i = 0; i < count; ++i) finite = finite && w[i] - w[i] == T(0);
+  return finite;
+}
+
 template <typename T>
 void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* dy,
                     const T* w, T* dx, T* scratch) {
@@ -434,7 +442,7 @@ void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, 
     const std::int64_t g = unit / z.channel_chunks % s.groups;
     const std::int64_t first = unit / (z.channel_chunks * s.groups) * z.block;
     const std::int64_t samples = smaller(s.N - first, z.block);
-    if (z.depthwise) {
+    if (z.depthwise && all_finite(z.rows, w + g * z.rows)) {
       for (std::int64_t n = first; n < first + samples; ++n)
         depthwise_backward_input(s.window, dy + (n * s.O + g) * z.positions, w + g * z.rows,
                                  dx + (n * s.C + g) * z.pixels, parts.matrix);

@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
 // Up to so many samples lie in arrays: sixteen lanes would be too empty.
 constexpr std::int64_t kFewSamples = 15;
+constexpr std::int64_t kUnknownWork = std::int64_t{1} << 40;
 
 std::int64_t lanes_for(const PlanGraph& graph) {
   return graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0] <= kFewSamples ? 1
@@ -427,6 +428,8 @@ void Plan<T>::make_stages() {
 template <typename T>
 std::int64_t Plan<T>::work() const {
   std::int64_t work = 0;
+  for (const PlanNode& node : graph_.nodes)  // how long those of libraries take nobody knows
+    if (std::holds_alternative<LibraryNode>(node)) return kUnknownWork;
   for (const Segment& segment : segments_) work += segment.work;
   return work * value(graph_.inputs[0]).layout.blocks();
 }

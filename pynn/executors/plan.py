@@ -182,7 +182,8 @@ class Plan:
     def explain(self) -> str:
         """What runs, in the order it runs: for each node, what it became, the layout of its result
         ([blocks of 16 samples][channels][rows][columns][16], with a halo of zeros where a
-        convolution needs one), the arithmetic forward and backward, and the size of the result."""
+        convolution needs one; of fewer samples [samples][channels][rows][columns]), the arithmetic
+        forward and backward, and the size of the result."""
         rows = [("where", "what", "layout", "MFLOP", "backward", "KiB")]
         flops = backward_flops = 0
         for node, report in zip(self.graph.nodes, self.core.report(), strict=True):
@@ -234,11 +235,9 @@ class Plan:
 
 
 def binds(graph: Graph) -> bool:
-    """Whether parameters and buffers can be read where they are, pass after pass."""
-    return all(
-        variable.data.dtype == graph.dtype and variable.data.flags.c_contiguous
-        for variable in graph.variables.values()
-    )
+    """Whether parameters, buffers and constants can be read where they are, pass after pass."""
+    arrays = [*graph.constants.values(), *(v.data for v in graph.variables.values())]
+    return all(array.dtype == graph.dtype and array.flags.c_contiguous for array in arrays)
 
 
 def _draws(graph: Graph) -> bool:
@@ -251,9 +250,10 @@ class Evaluation:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        # This may move parameters.
+        self._holders = {variable.holder() for variable in plan.graph.variables.values()}
         self._stored = stored_arrays(plan.graph)
         self._random = _draws(plan.graph)
-        self._holders = {variable.holder() for variable in plan.graph.variables.values()}
         self._free: list[_core.Pass] = []
 
     def __call__(self, x: object, seed: int, step: int) -> Array | None:
@@ -332,8 +332,8 @@ class FusedPass:
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
-    """The plan for this graph and these gradients; None where blocks of samples do not fit it: in
-    small batches, and where a value has no batch axis."""
+    """The plan for this graph and these gradients; None where a value has not the batch as its first
+    axis, or no elements."""
     key = (_core.get_num_threads(), None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]

@@ -78,6 +78,8 @@ class CrossEntropyLoss(Loss):
         reduction: "mean" or "sum".
     """
 
+    _of_labels: LabelLoss | None = None
+
     def __init__(
         self,
         *,
@@ -90,7 +92,6 @@ class CrossEntropyLoss(Loss):
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
         self.reduction = _scalar_reduction(reduction)
-        self._of_labels: LabelLoss | None = None
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
         """The loss and its gradient with respect to the logits; probabilities are converted to

@@ -373,7 +373,7 @@ class Module:
 
     def _prepare_evaluation(self, shape: Shape) -> None:
         """Let further inputs of this shape be evaluated at once."""
-        if get_backend() != "native":
+        if get_backend() != "native" or type(self).as_input is not Module.as_input:
             return
         change = latest_change()
         evaluation = evaluation_for(self.trace(shape).graph)
@@ -522,7 +522,7 @@ class Module:
 
     def _version(self) -> tuple[Any, ...]:
         """All that a graph of this module depends on: which modules, each one's changes and mode,
-        and its containers."""
+        where its parameters and buffers lie, and its containers."""
         if self._run_checked is not None and self._run_checked[0] == latest_change():
             return self._run_checked[1]
         change = latest_change()
@@ -532,7 +532,10 @@ class Module:
             parts.append((id(module), module._run_version, module.training))
             for name, value in list(vars(module).items()):
                 if isinstance(value, Parameter):
-                    parts.append((id(value), value.dtype.char, value.requires_grad))
+                    where = id(value.segment)
+                    parts.append((id(value), value.dtype.char, value.requires_grad, where))
+                elif isinstance(value, Buffer):
+                    parts.append((id(value), id(value._data)))
                 elif isinstance(value, (list, dict, set)) and not name.startswith("_run_"):
                     watched = True
                     parts.append((name, _frozen(value)))

@@ -223,6 +223,10 @@ class Optimizer:
     _rule: str
     _counts_updates = True  # whether the settings may depend on how many updates there were
 
+    def __init_subclass__(cls) -> None:
+        if "_settings" in vars(cls) and "_counts_updates" not in vars(cls):
+            cls._counts_updates = True
+
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         """The names of the state arrays of parameters of this group; None where the group does
         without one."""

@@ -63,9 +63,15 @@ class FusedStep:
     """
 
     def __init__(
-        self, graph: Graph, groups: list[FusedGroup], run: FusedPass | None, device: Any
+        self,
+        graph: Graph,
+        optimizer: Optimizer,
+        groups: list[FusedGroup],
+        run: FusedPass | None,
+        device: Any,
     ) -> None:
-        self.graph, self.groups, self.run, self.device = graph, groups, run, device
+        self.graph, self.optimizer, self.groups = graph, optimizer, groups
+        self.run, self.device = run, device
         self.threads = get_num_threads()
 
     @staticmethod
@@ -85,7 +91,7 @@ class FusedStep:
             groups = optimizer.fused_groups(on_device.trained())
             if any(group.settings() is None for group in groups):
                 return None
-            return FusedStep(graph, groups, None, DevicePass(on_device, groups))
+            return FusedStep(graph, optimizer, groups, None, DevicePass(on_device, groups))
         plan = plan_for(graph, needed)
         if plan is None or not plan.updates_fuse() or not plan.trained() or not binds(graph):
             return None
@@ -96,7 +102,7 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, groups, FusedPass(plan, arrays), None)
+        return FusedStep(graph, optimizer, groups, FusedPass(plan, arrays), None)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed, or a
@@ -157,7 +163,10 @@ class CompiledStep:
         self.accumulated = 0
         self._fused: dict[tuple[str, str, Shape], FusedStep | None] = {}
         self._last: FusedStep | None = None  # the one of the last batch
-        self._change: object = None  # the latest when the model was looked at, if it is settled
+        # The latest change when the model was looked at, if it is settled; and for which of `_fused`
+        # it was looked at since.
+        self._change: object = None
+        self._current: set[tuple[str, str, Shape]] = set()
 
     @property
     def output(self) -> Array:
@@ -190,11 +199,11 @@ class CompiledStep:
             return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
         model = self.model
         with model._turn_to_train():
-            if model._run_tape is not None:
-                model._run_tape = None
             value = self._at_once(x, y)
             if value is None:
                 value = self._at_length(x, y)
+            if model._run_tape is not None:
+                model._run_tape = None
             model.__dict__["_run_steps"] = model._run_steps + 1  # __setattr__ takes its time
             self.steps += 1
             self.last_finite_loss = value
@@ -207,6 +216,7 @@ class CompiledStep:
         if (
             fused is None
             or fused.run is None
+            or fused.optimizer is not self.optimizer
             or self._change is not latest_change()
             or self.accumulate > 1
             or self.keep_gradients
@@ -293,8 +303,8 @@ class CompiledStep:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {
-            "_fused": {}, "_last": None, "_change": None, "_output": self.output,
-            "_output_of": None,
+            "_fused": {}, "_last": None, "_change": None, "_current": set(),
+            "_output": self.output, "_output_of": None,
         }  # fmt: skip
 
     def _fused_step(self, shape: Shape) -> FusedStep | None:
@@ -309,17 +319,23 @@ class CompiledStep:
             return None
         change, key = latest_change(), self._key(shape)
         known = self._fused.get(key)
-        same_threads = known is None or known.threads == get_num_threads()
-        if self._change is change and key in self._fused and same_threads:
+        fits = known is None or (
+            known.threads == get_num_threads() and known.optimizer is self.optimizer
+        )
+        if self._change is change and key in self._current and key in self._fused and fits:
             return known
         graph = self.model.trace(shape).graph
-        self._change = change if self.model.is_settled(change) else None
-        if known is None or known.graph is not graph or not same_threads:
+        settled = change if self.model.is_settled(change) else None
+        if settled is None or settled is not self._change:
+            self._current.clear()
+        self._change = settled
+        if known is None or known.graph is not graph or not fits:
             self._fused.pop(key, None)
             self._last = None
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
             self._fused[key] = FusedStep.make(graph, self.optimizer)
+        self._current.add(key)
         return self._fused[key]
 
     def _updates_within_steps(self) -> bool:
