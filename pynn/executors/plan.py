@@ -332,8 +332,8 @@ class FusedPass:
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
-    """The plan for this graph and these gradients; None where a value has not the batch as its first
-    axis, or no elements."""
+    """The plan for this graph and these gradients; None where a value has not the batch as its
+    first axis, or no elements."""
     key = (_core.get_num_threads(), None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]

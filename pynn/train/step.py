@@ -163,8 +163,8 @@ class CompiledStep:
         self.accumulated = 0
         self._fused: dict[tuple[str, str, Shape], FusedStep | None] = {}
         self._last: FusedStep | None = None  # the one of the last batch
-        # The latest change when the model was looked at, if it is settled; and for which of `_fused`
-        # it was looked at since.
+        # The latest change when the model was looked at, if it is settled, and for which shapes it
+        # has been looked at since.
         self._change: object = None
         self._current: set[tuple[str, str, Shape]] = set()
 
