@@ -168,7 +168,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         found = [report.as_json() for report in reports]
-        print(json.dumps({"studies": found} if together else found[0]))
+        print(json.dumps({"studies": found} if together else found[0], allow_nan=False))
         return 0
     for report in reports:
         _print_report(report)

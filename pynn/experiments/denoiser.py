@@ -68,9 +68,12 @@ def optimiser(name: str, model: nn.Module, lr: float) -> optim.Optimizer:
     return optim.SGD(model.parameters(), lr=lr, momentum=momentum, momentum_form=form)
 
 
-def binarised(x: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """1 where x + u > 1: u is drawn once for a batch and used for all."""
-    noise = np.random.default_rng(seed).random((BATCH_SIZE, *x.shape[1:]), dtype=np.float32)
+def binarised(
+    x: NDArray[np.float32], seed: int | tuple[int, int], *, anew: bool = False
+) -> NDArray[np.float32]:
+    """1 where x + u > 1: u is drawn once for a batch and used for all, or anew for each."""
+    drawn = len(x) if anew else BATCH_SIZE
+    noise = np.random.default_rng(seed).random((drawn, *x.shape[1:]), dtype=np.float32)
     return (x + np.resize(noise, x.shape) > 1).astype(np.float32)
 
 
@@ -90,11 +93,14 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     seed = setting["seed"]
     pynn.manual_seed(seed)
     x, test = parts(run.data)
+    anew = setting["noise"] == "anew"
     noisy = binarised(x, seed)
     model = network(x.shape[-1], setting["bias"], setting["kind"])
     step = pynn.compile(model, nn.MSELoss(), optimiser(setting["optimiser"], model, setting["lr"]))
     losses = []
     for epoch in range(1, setting["epochs"] + 1):
+        if anew:
+            noisy = binarised(x, (seed, epoch), anew=True)
         for first in range(0, len(x), BATCH_SIZE):
             batch = slice(first, first + BATCH_SIZE)
             losses.append(step(noisy[batch], x[batch]))
@@ -115,9 +121,12 @@ def run(setup: Setup) -> Study:
     biases = BIASES[::3] if setup.quick else BIASES
     seeds = range(setup.seed, setup.seed + (2 if setup.quick else 5))
 
-    def setting(bias: float, kind: str, name: str, lr: float, seed: int = setup.seed) -> Setting:
+    def setting(
+        bias: float, kind: str, name: str, lr: float, seed: int = setup.seed, noise: str = "once"
+    ) -> Setting:
         return {
-            "bias": bias, "kind": kind, "optimiser": name, "lr": lr, "seed": seed, "epochs": epochs,
+            "bias": bias, "kind": kind, "optimiser": name, "lr": lr, "seed": seed, "noise": noise,
+            "epochs": epochs,
         }  # fmt: skip
 
     of_bias = [setting(b, kind, "SGD", 0.01) for kind in PUBLISHED_BIAS for b in biases]
@@ -128,21 +137,28 @@ def run(setup: Setup) -> Study:
         setting(-1.5, "shared", name, 0.1, seed) for name in ("Adam", OTHER_ADAM) for seed in seeds
     ]
     other_form = [setting(-1.5, "shared", OTHER_MOMENTUM, 0.1)]
-    chosen = of_bias + of_optimiser + fragile + other_form
+    other_noise = [setting(-1.5, "shared", "momentum", 0.1, noise="anew")]
+    chosen = of_bias + of_optimiser + fragile + other_form + other_noise
     [results] = yield [setup.sweep(train, chosen, monitor="error")]
     by_setting = {
-        (s["bias"], s["kind"], s["optimiser"], s["lr"], s["seed"]): r
+        (s["bias"], s["kind"], s["optimiser"], s["lr"], s["seed"], s["noise"]): r
         for s, r in zip(chosen, results, strict=True)
     }
 
-    def found(bias: float, kind: str, name: str, lr: float, seed: int = setup.seed) -> Result:
-        return by_setting[bias, kind, name, lr, seed]
+    def found(
+        bias: float, kind: str, name: str, lr: float, seed: int = setup.seed, noise: str = "once"
+    ) -> Result:
+        return by_setting[bias, kind, name, lr, seed, noise]
 
     report = setup.report(
-        "denoiser", "Denoiser: output bias and optimiser", channels=CHANNELS,
+        "denoiser", "Denoiser: output bias and optimiser",
         kernel="5 x 5" if setup.size == 28 else "3 x 3, because the images are small",
-        batch_size=BATCH_SIZE, epochs=epochs, weights="U(-0.05, 0.05)",
-        adam=f"eps {EPS:g}, added to the {EPS_FORM} root",
+        adam=f"eps {EPS:g}",
+        ours={
+            "channels": CHANNELS, "weights": "U(-0.05, 0.05)", "hidden_bias": 0,
+            "batch_size": BATCH_SIZE, "epochs": epochs,
+            "adam": f"eps is added to the {EPS_FORM} root",
+        },
     )  # fmt: skip
     report.compare("Output bias, SGD with learning rate 0.01", _bias_rows(setup, biases, found))
     report.compare("Optimisers, bias -1.5 shared", _optimiser_rows(setup, seeds, found))
@@ -167,6 +183,16 @@ def run(setup: Setup) -> Study:
             ["v = m v + (1 - m) g", found(-1.5, "shared", OTHER_MOMENTUM, 0.1)["error"]],
         ],
     )
+    report.table(
+        "The noise that makes images black and white: momentum, learning rate 0.1",
+        ("noise", "final error", "test error"),
+        [
+            [said, (r := found(-1.5, "shared", "momentum", 0.1, noise=noise))["error"],
+             r["test_error"]]
+            for noise, said in (("once", "drawn once, for all batches"),
+                                ("anew", "drawn anew for each batch"))
+        ],
+    )  # fmt: skip
     for kind in PUBLISHED_BIAS:
         lines = {f"b = {b:g}": found(b, kind, "SGD", 0.01)["errors"] for b in biases}
         report.figure(f"bias-{kind}", _errors([("", lines)]), f"Output bias {kind}.")
@@ -202,6 +228,15 @@ def _bias_rows(setup: Setup, biases: tuple[float, ...], found: Any) -> list[Comp
                 )
         lowest = min(biases, key=lambda bias: float(found(bias, kind, "SGD", 0.01)["error"]))
         rows.append(setup.comparison(f"{kind}, b of the minimum", -1.5, lowest, around(-1.5, 0.5)))
+        by_bias = [found(bias, kind, "SGD", 0.01)["error"] for bias in biases]
+        at = biases.index(lowest)
+        rises = sum(np.diff(by_bias[at:]) > 0) + sum(np.diff(by_bias[: at + 1]) < 0)
+        rows.append(
+            setup.comparison(
+                f"{kind}, steps of b away from it that add to the error", len(biases) - 1,
+                int(rises), at_least(len(biases) - 1),
+            )
+        )  # fmt: skip
     if set(biases) == set(BIASES):
         errors = {
             kind: {bias: found(bias, kind, "SGD", 0.01)["error"] for bias in BIASES}

@@ -94,12 +94,16 @@ def run(setup: Setup) -> Study:
         "faces", "Faces: one hidden layer, its size chosen on validation",
         data=f"{setup.faces.resolve().name if setup.faces else setup.dataset.name}, "
         f"{len(found.classes)} classes, {SIZE} x {SIZE} grey, {found.counts}",
-        split=SHARES, hidden_units=HIDDEN,
-        initial_weights=f"hidden normal with deviation {INITIAL}, output Glorot uniform; {starts} "
-        "for each size",
-        optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, "
-        f"weight decay {WEIGHT_DECAY}",
-        batch_size=BATCH_SIZE, iterations=epochs * batches,
+        split=SHARES,
+        ours={
+            "hidden_units": HIDDEN,
+            "initial_weights": f"hidden normal with deviation {INITIAL}, output Glorot uniform; "
+            f"{starts} for each size",
+            "optimiser": f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, "
+            f"weight decay {WEIGHT_DECAY}",
+            "batch_size": BATCH_SIZE, "iterations": epochs * batches,
+            "images": "less the mean training image, divided by the standard deviation",
+        },
     )  # fmt: skip
     report.note(found.note)
     report.compare(

@@ -40,6 +40,7 @@ WEIGHTS = {
     "Glorot": init.glorot_uniform(),
     "small": init.normal(0, 0.001),
 }
+GUESSING = float(np.log(10))  # the loss of equal probabilities
 FLOOR = 1e-6  # of a probability, in the loss that 4d reports
 STEPS = (*range(1, 25), *(factor * 10**power for power in range(6) for factor in (1, 5)))
 
@@ -222,7 +223,24 @@ def run(setup: Setup) -> Study:
     of_search = on_raw[len(raw) + len(good) :]
     of_scaled = dict(zip(PUBLISHED_SCALED, on_scaled, strict=True))
 
-    report = setup.report("initialisation", "Initial weights of a perceptron", epochs=epochs)
+    report = setup.report(
+        "initialisation", "Initial weights of a perceptron", epochs=epochs,
+        **{
+            "4a": f"{units} and {units} units, learning rate {raw[0]['lr']:g}, batches of "
+            f"{raw[0]['batch_size']} in order, {shared['held_out']} images held out, biases 0",
+            "4b": f"the same with batches of {good[0]['batch_size']}",
+            "4d": f"500 and 400 units, learning rate {scaled[0]['lr']:g}, batches of "
+            f"{scaled[0]['batch_size']}, {scaled[0]['held_out']} images held out, probabilities "
+            f"clipped at {FLOOR:g} in the loss that is reported",
+        },
+        ours={
+            "4a, tolerance of the validation loss": "of Glorot a quarter; huge: ten times that of "
+            "guessing",
+            "4b, random search": f"{len(drawn)} settings",
+            "4c, the sample": "of the last 500 training images the one that the network is least "
+            "sure of",
+        },
+    )  # fmt: skip
     report.compare("4a: raw pixels, gradient divided by the batch size twice",
                    _raw_rows(setup, of_raw))  # fmt: skip
     for name, result in of_raw.items():
@@ -292,6 +310,7 @@ def _raw_rows(setup: Setup, results: dict[str, Result]) -> list[Comparison]:
         ("zeros", -1, "valid_accuracy", 0.1060, around(0.1060, 0.0005)),
         ("normal", 0, "train_loss", "> 1e40", (1e40, infinity)),
         ("normal", -1, "train_loss", 2.30, around(2.30, 0.02)),
+        ("normal", -1, "valid_loss", "huge", (10 * GUESSING, infinity)),
         ("normal", -1, "valid_accuracy", 0.106, around(0.106, 0.01)),
     ]
     return [

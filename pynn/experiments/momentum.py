@@ -158,9 +158,19 @@ def run(setup: Setup) -> Study:
 
     report = setup.report(
         "momentum", "Softmax regression: learning rates, momentum, gradients",
-        epochs=f"{chosen[-1]['epochs']}, with momentum {chosen[-2]['epochs']}",
-        batch_size=f"{BATCH_SIZE}, with momentum {MOMENTUM_BATCH_SIZE}",
-        loss="cross-entropy summed over the batch",
+        loss="cross-entropy summed over the batch", momentum=MOMENTUM,
+        batch_size_with_momentum=MOMENTUM_BATCH_SIZE,
+        ours={
+            "batch_size": BATCH_SIZE,
+            "learning_rate": f"of the curves {LEARNING_RATE:g}, with momentum "
+            f"{MOMENTUM_LEARNING_RATE:g}",
+            "epochs": f"{chosen[-1]['epochs']}, with momentum {chosen[-2]['epochs']}: at least "
+            f"{enough} iterations",
+            "level": f"within {LEVEL:g} of the last quarter, over {LEVEL_ITERATIONS} iterations",
+            "landscape": f"weights of class {SLICE_CLASS} within {SLICE_REACH:g} of the trained "
+            f"ones, {SLICE_STEPS} steps of learning rate {SLICE_RATE:g}",
+            "gradient_check": f"four points, step {STEP:g}",
+        },
     )  # fmt: skip
     report.figure("gallery", _gallery(setup), "Ten samples of each class.")
     error, seconds = check["error"], timed["costs"]

@@ -63,7 +63,8 @@ def run_studies(
     setups = {name: Setup(dataset, out / name if together else out, **options) for name in names}
     reports, kept_seconds = _run(setups)
     if together:
-        overview = results(reports, time.perf_counter() - begin + kept_seconds)
+        command = _command(names, dataset, options)
+        overview = results(reports, time.perf_counter() - begin + kept_seconds, command)
         for file, text in (("index.html", index(reports)), ("RESULTS.md", overview)):
             with replacing(out / file) as stream:
                 stream.write(text.encode())
@@ -156,13 +157,28 @@ def _threads_of_one(setup: Setup) -> Iterator[None]:
         pynn.set_num_threads(kept)
 
 
-def results(reports: Sequence[Report], seconds: float) -> str:
+def _command(names: Sequence[str], dataset: Dataset, options: Mapping[str, Any]) -> str:
+    """What runs the same again; of files and folders the names alone."""
+    studies = "all" if list(names) == list(STUDIES) else " ".join(names)
+    words = [f"pynn run {studies} --data {dataset.name}"]
+    for name in ("faces", "weights", "squeezenet", "pretrain", "seed", "epochs", "jobs", "threads"):
+        value = options.get(name)
+        if isinstance(value, Path):
+            words.append(f"--{name} {value.resolve().name}")
+        elif isinstance(value, Dataset):
+            words.append(f"--{name} {value.name}")
+        elif value:
+            words.append(f"--{name} {value}")
+    return " ".join(words + (["--quick"] if options.get("quick") else []))
+
+
+def results(reports: Sequence[Report], seconds: float, command: str) -> str:
     """All reports as one Markdown document, with an overview; seconds that all took together."""
     lines = [
         "# The studies: published results and ours",
         "",
-        "Made by `pynn run`; no number is typed by hand. The time of a study is that of its runs, "
-        "divided by the number of jobs, and of its report; that of all is by the clock.",
+        f"Made by `{command}`; no number is typed by hand. The time of a study is that of its "
+        "runs, divided by the number of jobs, and of its report; that of all is by the clock.",
         "",
         "| study | outcome | time |",
         "| --- | --- | --- |",

@@ -124,10 +124,13 @@ class Setup:
         """A published value beside ours; compared only where `compared` is true."""
         return Comparison(name, published, ours, *bounds, remark=remark, compared=self.compared)
 
-    def report(self, study: str, title: str, **settings: Any) -> Report:
-        """An empty report with the settings that all studies have."""
+    def report(
+        self, study: str, title: str, *, ours: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Report:
+        """An empty report with the settings that all studies have; `ours` are those that the study
+        does not publish."""
         dataset = self.dataset
-        report = Report(study, title)
+        report = Report(study, title, ours=dict(ours or {}))
         found: Mapping[str, Any] = pynn.config.config()
         report.settings = {
             "data": f"{dataset.name}, {len(dataset.train_labels)} training and "

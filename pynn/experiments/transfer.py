@@ -233,8 +233,14 @@ def run(setup: Setup) -> Study:
         "transfer", "Transfer: frozen features under a new head",
         head=f"dropout {DROPOUT}, {HEAD[0]}, ReLU, dropout {DROPOUT}, {HEAD[1]}, ReLU, classes",
         optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, full batch",
-        features="less their means over the training images, divided by their standard deviation",
-        random_weights="He uniform", iterations=iterations,
+        ours={
+            "iterations": f"{iterations}, measured every {min(EVERY, iterations)}",
+            "iterations_from_scratch": scratch,
+            "features": "less their means over the training images, divided by their standard "
+            "deviation",
+            "random_weights": "He uniform",
+            "pretraining": pretraining or "none: weights were named",
+        },
     )  # fmt: skip
     report.note(task.found.note)
     if task.source is None:
@@ -251,7 +257,7 @@ def run(setup: Setup) -> Study:
         report.note(
             "SqueezeNet 1.0: the means of its 512 last maps, from images of 224 x 224 pixels."
         )
-    _tell(report, task.found, results, scratch)
+    _tell(report, task.found, results)
     return report
 
 
@@ -286,12 +292,11 @@ def _source(setup: Setup) -> tuple[People, Dataset]:
     return others, Dataset(name, images, labels, test_images, test_labels, first.classes)
 
 
-def _tell(report: Report, found: People, results: dict[str, Result], scratch: int) -> None:
+def _tell(report: Report, found: People, results: dict[str, Result]) -> None:
     """Tables and figures."""
     first = next(iter(results.values()))
     report.settings["classes"] = len(found.classes)
     report.settings["images"] = found.counts
-    report.settings["iterations from scratch"] = scratch
     remark = "published for six people in RGB; the bound is ours"
     report.compare(
         "Frozen pretrained features beside the published study",

@@ -140,8 +140,8 @@ def sweep(
 
     Each result is stored in the folder as it ends. A later call with the same function, setting,
     seed, data, back end and version of pynn takes it from there instead of running it again; a run
-    that was interrupted begins anew. The text of the function counts as well, that of what it calls
-    does not.
+    that was interrupted begins anew. The text of the function's module counts as well, that of what
+    it calls elsewhere does not.
 
     Args:
         function: called as function(setting, run), with a `SweepRun`; returns a dictionary of
@@ -320,7 +320,11 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
 
 def _identity(function: RunFunction, seed: int, data: str) -> str:
     """What a stored result depends on besides its setting; data is the digest of the data."""
-    source = inspect.getsource(function)
+    module = inspect.getmodule(function)
+    try:
+        source = inspect.getsource(function if module is None else module)
+    except (OSError, TypeError):  # typed into a notebook, which keeps the text of functions
+        source = inspect.getsource(function)
     kernels = pynn.get_backend(), get_precision()
     return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
 

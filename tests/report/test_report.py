@@ -105,6 +105,26 @@ def test_files_and_what_is_in_them(tmp_path):
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_json_has_no_nan(tmp_path):
+    made = report()
+    made.result = {"best": math.inf, "accuracy": {"4/1": math.nan, "4/2": [0.9, -math.inf]}}
+    made.write(tmp_path)
+    text = (tmp_path / "result.json").read_text()
+    result = json.loads(text, parse_constant=pytest.fail)
+    assert result["best"] == "inf"
+    assert result["accuracy"] == {"4/1": "nan", "4/2": [0.9, "-inf"]}
+
+
+def test_what_the_study_does_not_say_is_told_apart(tmp_path):
+    made = report()
+    assert "Ours" not in made.as_markdown()
+    made.ours = {"batch size": 50}
+    assert "\n\nOurs, not published with the study: batch size: 50.\n" in made.as_markdown()
+    made.write(tmp_path)
+    assert "<h2>Ours, not published with the study</h2>" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "result.json").read_text())["ours"] == {"batch size": 50}
+
+
 SCRIPT = """
 <script>
 window.onerror = (message) => { document.title = 'error: ' + message; };
