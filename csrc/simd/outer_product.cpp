@@ -228,6 +228,13 @@ Walk find_walk(const OuterProduct<T>& p) {
   return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : Walk::scattered;
 }
 
+// Parts of about equal size, without a division for each.
+struct Parts {
+  std::int64_t size, longer;  // the first ones have one more
+  Parts(std::int64_t whole, std::int64_t count) : size(whole / count), longer(whole % count) {}
+  std::int64_t begin(std::int64_t i) const { return size * i + (i < longer ? i : longer); }
+};
+
 template <typename T>
 void run(const OuterProduct<T>& p) {
   constexpr int per_column = kVectorsPerColumn<T>, lanes = kLanes<T>;
@@ -240,9 +247,17 @@ void run(const OuterProduct<T>& p) {
   const std::int64_t widest = tiles ? (whole + tiles - 1) / tiles : 1;
   const std::int64_t most_rows = tile_rows(widest);
   const std::int64_t row_tiles = (p.rows + most_rows - 1) / most_rows;
+  const Parts row_parts(p.rows, row_tiles), vector_parts(whole, tiles ? tiles : 1);
   T edge[2][kMostRows<1> * lanes];
 
   const Walk walk = find_walk(p);
+  // What a tile reads of C is fetched while the one before it is computed.
+  const auto fetch = [&p](std::int64_t rows, const T* c, std::int64_t begin, std::int64_t end) {
+    const std::int64_t last = (end + per_column - 1) / per_column;
+    for (std::int64_t r = 0; r < rows; ++r, c += p.c_row)
+      for (std::int64_t j = begin / per_column; j < last; ++j)
+        __builtin_prefetch(c + p.c_columns[j], 1);
+  };
 
   std::int64_t k = 0;
   do {  // once even where depth is 0: C gets its start
@@ -259,7 +274,8 @@ void run(const OuterProduct<T>& p) {
     t.step = p.step;
     t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
     for (std::int64_t i = 0; i < row_tiles; ++i) {
-      const std::int64_t row = p.rows * i / row_tiles, rows = p.rows * (i + 1) / row_tiles - row;
+      const std::int64_t row = row_parts.begin(i), rows = row_parts.begin(i + 1) - row;
+      const std::int64_t next_rows = i + 1 < row_tiles ? row_parts.begin(i + 2) - row - rows : 0;
       t.a = p.a + row * p.a_row;
       t.bias = p.bias ? p.bias + row : nullptr;
       t.c = p.c + row * p.c_row;
@@ -268,7 +284,7 @@ void run(const OuterProduct<T>& p) {
       TileFunction<T> function = nullptr;
       std::int64_t width = 0;
       for (std::int64_t j = 0; j < tiles; ++j) {
-        const std::int64_t begin = whole * j / tiles, end = whole * (j + 1) / tiles;
+        const std::int64_t begin = vector_parts.begin(j), end = vector_parts.begin(j + 1);
         if (end - begin != width) {
           width = end - begin;
           function = find_tile<T>(rows, width, walk);
@@ -284,6 +300,12 @@ void run(const OuterProduct<T>& p) {
           }
           t.b_vectors = b_vectors;
           t.c_vectors = c_vectors;
+        }
+        if (t.step || t.accumulate) {
+          if (j + 1 < tiles)
+            fetch(rows, t.c, end, vector_parts.begin(j + 2));
+          else
+            fetch(next_rows, t.c + rows * p.c_row, 0, vector_parts.begin(1));
         }
         function(t);
       }
