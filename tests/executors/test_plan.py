@@ -259,16 +259,27 @@ def test_two_calls_have_memory_of_their_own():
         lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5),
     ],
 )
-@pytest.mark.parametrize("batch", [1, 6, 30])
-def test_updates_within_the_backward_pass_give_the_same_bits(make_optimizer, batch):
-    x, y = RNG.random((40, 1, 9, 9)).astype("f"), RNG.integers(0, 4, 40)
+@pytest.mark.parametrize("batch", [1, 6, 30, 50])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [
+            nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Bias((6, 9, 9)), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(96, 30), nn.Dropout(0.2), nn.Linear(30, 4),
+        ],
+        lambda: [
+            nn.Flatten(), nn.Linear(81, 70), nn.ReLU(), nn.Linear(70, 66), nn.ReLU(),
+            nn.Linear(66, 4),
+        ],
+    ],
+    ids=["conv", "dense"],
+)  # fmt: skip
+def test_updates_within_the_backward_pass_give_the_same_bits(make_optimizer, layers, batch):
+    x, y = RNG.random((60, 1, 9, 9)).astype("f"), RNG.integers(0, 4, 60)
 
     def train(**options):
         pynn.manual_seed(5)
-        model = nn.Sequential(
-            nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Bias((6, 9, 9)), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(96, 30), nn.Dropout(0.2), nn.Linear(30, 4),
-        )  # fmt: skip
+        model = nn.Sequential(*layers())
         optimizer = make_optimizer(model.parameters())
         step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, **options)
         losses = []
