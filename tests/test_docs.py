@@ -28,7 +28,8 @@ BLOCK = re.compile(
 # What `.ci/wheels` runs, as the pages have it.
 OF_CI = {
     'pip install ".[run]"\n',
-    "pip install ./my-softsign\npytest my-softsign\n",
+    "pip wheel --no-deps -w dist .\nexport PIP_FIND_LINKS=$PWD/dist\n",
+    'pip install "./my-softsign[test]"\npytest my-softsign\n',
     "sha256sum --check --ignore-missing SHA256SUMS\n",
 }
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))

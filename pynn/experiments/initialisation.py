@@ -157,10 +157,10 @@ def train_scaled(setting: Setting, run: SweepRun) -> dict[str, Any]:
 
 
 def gradient_errors(setup: Setup, path: str, dtype: str, steps: Sequence[int]) -> list[float]:
-    """4c: ten weights of layer 2 into the first unit that is active for one sample; the largest
-    difference of central differences to backpropagation, with step 1 / N for each N. Of the last
-    500 samples it is the one that the network is least sure of: where it is sure, the loss is a
-    straight line, and every step is as good."""
+    """4c: ten weights of layer 2, of units that are active for one sample into the first one that
+    is; the largest difference of central differences to backpropagation, with step 1 / N for each
+    N. Of the last 500 samples it is the one that the network is least sure of: where it is sure,
+    the loss is a straight line, and every step is as good."""
     tensors = io.load(path)
     pixels = setup.size**2
     first, second = len(tensors["1.bias"]), len(tensors["3.bias"])
@@ -184,8 +184,8 @@ def gradient_errors(setup: Setup, path: str, dtype: str, steps: Sequence[int]) -
         z = ops.linear(ops.relu(z), model[5].weight.data, model[5].bias.data)
         return float(ops.cross_entropy(z, y))
 
-    places = range(unit * first, unit * first + 10)
-    return difference_errors(loss, weights, gradient, [1 / n for n in steps], list(places))
+    places = unit * first + np.flatnonzero(hidden[1][0] > 0)[:10]
+    return difference_errors(loss, weights, gradient, [1 / n for n in steps], places.tolist())
 
 
 def run(setup: Setup) -> Study:

@@ -72,10 +72,10 @@ def curves(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> Any
         for label, (x, y) in panel.lines.items():
             marker = "o" if np.size(x) <= _MARKED else ""
             place.plot(x, y, marker=marker, markersize=3, linewidth=1.3, label=label)
-        if "x" in panel.log:
-            place.set_xscale("log")
-        if "y" in panel.log:
-            place.set_yscale("log")
+        for axis, set_scale in enumerate((place.set_xscale, place.set_yscale)):
+            values = (np.asarray(line[axis]) for line in panel.lines.values())
+            if "xy"[axis] in panel.log and any(np.any(each > 0) for each in values):
+                set_scale("log")
         if panel.limits is not None:
             place.set_ylim(*panel.limits)
         place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)

@@ -1,6 +1,7 @@
 """`pynn new-op` writes a project that builds, installs and passes its own tests."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,10 @@ def test_from_an_empty_folder(tmp_path, capsys, pip_install, run_python, compile
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    done = run_python("-W", "error", "-c", program, path=site, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     done = run_python("-m", "pynn", "info", "--json", path=site, cwd=tmp_path)
     assert "soft_bend" in json.loads(done.stdout)["operators"]
 
