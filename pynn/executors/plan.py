@@ -40,10 +40,13 @@ class PlanTape(Tape):
     """A tape whose values are in the memory of a plan's pass; the pass goes back to the plan when
     the tape is dropped."""
 
-    def __init__(self, plan: Plan, run: _core.Pass, stream: Stream) -> None:
+    def __init__(
+        self, plan: Plan, run: _core.Pass, stream: Stream, inputs: Sequence[Array]
+    ) -> None:
         super().__init__(stream, plan.needed)
-        self.plan, self.run = plan, run
+        self.plan, self.run, self.inputs = plan, run, inputs
         self.stored = stored_arrays(plan.graph)
+        self.read = False  # by backward, whose gradients may lie where values were
 
     def __del__(self) -> None:
         self.run.release()
@@ -95,27 +98,35 @@ class Plan:
     def forward(self, inputs: Sequence[Array], stream: Stream) -> Tape:
         """Run the graph; see `pynn.executors.forward`."""
         graph, run = self.graph, self._start()
-        tape = PlanTape(self, run, stream)
+        tape = PlanTape(self, run, stream, inputs)
         for number, array in tape.stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
         run.set_stream(stream.seed, stream.step & 0xFFFFFFFF, stream.first_sample & 0xFFFFFFFF)
-        for number, array in zip(graph.inputs, inputs, strict=True):
+        self._fill(tape)
+        tape.output = run.read(graph.output)
+        return tape
+
+    def _fill(self, tape: Any) -> None:
+        """Compute the values of a tape from its inputs."""
+        graph, run = self.graph, tape.run
+        for number, array in zip(graph.inputs, tape.inputs, strict=True):
             run.set_input(number, array)
         index = run.forward(0)
         while index < len(graph.nodes):
             node = graph.nodes[index]
-            outputs = run_node(graph, node, _core, self._operands(tape, index), stream)
+            outputs = run_node(graph, node, _core, self._operands(tape, index), tape.stream)
             run.write(node.output, outputs[0])
             if self.needed is not None:
                 tape.outputs[node.output] = outputs
             index = run.forward(index + 1)
-        tape.output = run.read(graph.output)
-        return tape
 
     def backward(self, tape: Any, dy: Array, *, add: bool) -> Gradients:
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
+        if tape.read:
+            self._fill(tape)
+        tape.read = True
         trained = [
             (number, variable)
             for number, variable in graph.variables.items()

@@ -306,3 +306,4 @@ def flatten(parameters: Iterable[Parameter]) -> None:
                 loose.setdefault(parameter.dtype, []).append(parameter)
         for dtype, group in loose.items():
             Segment(group, dtype)
+        note_change()  # what was bound to their memory is no longer right

@@ -195,7 +195,7 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
-        if isinstance(x, cuda.Array) and get_backend() == "cuda":
+        if get_backend() == "cuda" and isinstance(x, cuda.Array):
             return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
         model = self.model
         with model._turn_to_train():

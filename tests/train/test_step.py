@@ -134,6 +134,19 @@ def test_backward_adds_and_returns_the_input_gradient():
     np.testing.assert_allclose(model[0].weight.grad, 2 * once)
 
 
+@pytest.mark.parametrize("size", [3, 20])
+def test_backward_may_be_called_again(size):
+    model = network()
+    model(X[:size])
+    results = []
+    for _ in range(3):
+        dx = model.backward(np.ones((size, 10), "f"))
+        results.append(b"".join([dx.tobytes(), *(p.grad.tobytes() for p in model.parameters())]))
+        for parameter in model.parameters():
+            parameter.grad = None
+    assert len(set(results)) == 1
+
+
 def test_backward_without_a_training_call_is_refused():
     model = network().eval()
     model(X)
