@@ -38,7 +38,7 @@ def runs(out):
 
 def test_faces_of_a_folder_and_again(few, faces, tmp_path):
     out = tmp_path / "out"
-    setup = Setup(few, out, quick=True, epochs=60, faces=faces, progress=False)
+    setup = Setup(few, out, quick=True, epochs=25, faces=faces, progress=False)
     first = run_study("faces", setup)
     assert "SHA-256 of each image was written to SHA256SUMS" in first.sections[0]
     lines = (out / "SHA256SUMS").read_text().splitlines()
