@@ -155,3 +155,14 @@ def test_a_report_that_cannot_be_written(out, refused):
     (out / "report.html").mkdir()
     line = refused("faces", "--quick", kept_in=out / "runs")
     assert f"cannot write {out / 'report.html'}: it is not a regular file" in line
+
+
+def test_a_folder_that_was_mended_is_read(refused, out, faces):
+    image = faces / "s3" / "4.pgm"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:60])
+    refused("faces", "--faces", faces)
+    assert not (out / "SHA256SUMS").exists()
+    image.write_bytes(whole)
+    assert run(out, "faces", "--quick", "--jobs", 1, "--faces", faces) == 0
+    assert (out / "SHA256SUMS").exists()

@@ -8,7 +8,7 @@ import pytest
 
 import pynn
 from pynn import cli, data, io
-from pynn.data import Dataset, read_image_folder, split_by_class, write_manifest
+from pynn.data import Dataset, read_image_folder, split_by_class
 from pynn.experiments.runner import run_study
 from pynn.experiments.setup import Setup
 from pynn.models import AlexNetFeatures
@@ -93,7 +93,6 @@ def test_transfer_with_weights_of_ones_own(few, faces, tmp_path):
     weights, out = tmp_path / "mine.safetensors", tmp_path / "out"
     pynn.manual_seed(1)
     io.save(weights, AlexNetFeatures(convolutions=4).state_dict())
-    write_manifest(faces)
     setup = Setup(few, out, epochs=1, faces=faces, weights=weights, progress=False)
     first = run_study("transfer", setup)
     names = ["frozen, pretrained on mine.safetensors", "frozen, random", "all from scratch"]
