@@ -194,13 +194,14 @@ def run(setup: Setup) -> Study:
     pretraining: Setting = {}
     if setup.weights is not None:
         network, origin, scratch = "AlexNet", setup.weights.name, min(iterations, LARGE_SCRATCH)
-        task = Task(people(setup, LARGE, 3), setup.weights, sha256_of(setup.weights))
+        found = people(setup, LARGE, 3)
+        task = Task(found.without_note(), setup.weights, sha256_of(setup.weights))
     else:
         network, scratch = "small AlexNet", iterations
         found, source = _source(setup)
         origin, pictures = source.name, source.train_images
         mean, deviation = float(pictures.mean()), float(pictures.std())
-        task = Task(found, source=source, mean=mean, deviation=deviation)
+        task = Task(found.without_note(), source=source, mean=mean, deviation=deviation)
         epochs = setup.epochs or (2 if setup.quick else PRETRAINING_EPOCHS)
         pretraining = {**PRETRAINING, "epochs": epochs}
 
@@ -218,7 +219,7 @@ def run(setup: Setup) -> Study:
     sweeps = [setup.sweep(transfer, list(settings.values()), monitor="valid_accuracy", data=task)]
     if setup.squeezenet is not None:
         squeezenet = Task(
-            people(setup, LARGE, 3).of_classes(*task.found.among), setup.squeezenet,
+            people(setup, LARGE, 3).of_classes(*task.found.among).without_note(), setup.squeezenet,
             sha256_of(setup.squeezenet),
         )  # fmt: skip
         name = "frozen, SqueezeNet"
@@ -242,7 +243,7 @@ def run(setup: Setup) -> Study:
             "pretraining": pretraining or "none: weights were named",
         },
     )  # fmt: skip
-    report.note(task.found.note)
+    report.note(found.note)
     if task.source is None:
         said = f"AlexNet up to the fourth convolution, weights of {origin}."
     else:

@@ -45,22 +45,6 @@ class AccuracyEvery(Callback):
         self.rows.append(row)
 
 
-class LossEvery(Callback):
-    """Keeps the loss of every batch.
-
-    Attributes:
-        losses: before each update.
-    """
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_batch_end(self, run: Run) -> None:
-        """Keep the loss."""
-        loss = run.step.last_finite_loss
-        self.losses.append(math.nan if loss is None else loss)
-
-
 class Divergence(Callback):
     """Notices that a loss has exceeded a multiple of its first value; training ends with the epoch.
 
