@@ -178,7 +178,8 @@ def results(reports: Sequence[Report], seconds: float, command: str) -> str:
         "# The studies: published results and ours",
         "",
         f"Made by `{command}`; no number is typed by hand. The time of a study is that of its "
-        "runs, divided by the number of jobs, and of its report; that of all is by the clock.",
+        "runs, divided by the number of jobs, and of its report; that of all is by the clock, "
+        "with runs that were kept from an earlier call as long as they took then.",
         "",
         "| study | outcome | time |",
         "| --- | --- | --- |",
