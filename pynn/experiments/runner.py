@@ -169,6 +169,8 @@ def _command(names: Sequence[str], dataset: Dataset, options: Mapping[str, Any])
             words.append(f"--{name} {value.name}")
         elif value:
             words.append(f"--{name} {value}")
+    if pynn.get_backend() != "native":
+        words.append(f"--backend {pynn.get_backend()}")
     return " ".join(words + (["--quick"] if options.get("quick") else []))
 
 

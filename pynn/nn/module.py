@@ -84,10 +84,9 @@ class Module:
     _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
     _run_checked: tuple[object, tuple[Any, ...]] | None = None
     _run_tape: tuple[Graph, Tape, int, int] | None = None  # updates before, thread
-    _run_evaluation: tuple[object, Evaluation] | None = (
-        None  # the last one, and the change before it
-    )
-    _run_dtype: tuple[object, np.dtype[Any]] | None = None  # the same
+    # Each with the latest change when it was found.
+    _run_evaluation: tuple[object, Evaluation] | None = None
+    _run_dtype: tuple[object, np.dtype[Any]] | None = None
     _run_steps: int = 0
 
     def forward(self, *inputs: Any) -> Any:
