@@ -53,6 +53,7 @@ def test_several_studies_share_a_folder_with_an_index(few, tmp_path):
         assert f'href="{report.study}/report.html"' in index
         assert (tmp_path / report.study / "report.html").exists()
     assert "the best perceptron of the search: " in text
+    assert f"Made by `pynn run search convnet --data {few.name} --epochs 1 --quick`;" in text
 
 
 def test_studies_share_a_queue_timings_first(few, tmp_path, capsys):
