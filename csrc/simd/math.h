@@ -133,16 +133,20 @@ PYNN_INLINE T power_of_two(T shifted) {
   return bits_as<T>(bits_as<typename C::Bits>(shifted) << C::kMantissaBits);
 }
 
+// 2^n (1 + q), for an n that may be out of the range of exponents: 2^n in two factors.
+template <typename T>
+PYNN_INLINE T exponential(ReducedExp<T> e) {
+  using C = ExpConstants<T>;
+  const T first = multiply_add(e.n, T(0.5), C::kRound + C::kBias);
+  const T half = first - (C::kRound + C::kBias);
+  return (T(1) + e.q) * power_of_two(first) * power_of_two(e.shifted - half);
+}
 template <typename T>
 PYNN_INLINE T exponential(T x) {
   using C = ExpConstants<T>;
   x = x > C::kOverflow ? C::kOverflow : x;  // both comparisons leave NaN alone
   x = x < C::kUnderflow ? C::kUnderflow : x;
-  const ReducedExp<T> e = reduced_exp(x);
-  const T first = multiply_add(e.n, T(0.5),
-                               C::kRound + C::kBias);  // 2^n in two factors: it may be out of range
-  const T half = first - (C::kRound + C::kBias);
-  return (T(1) + e.q) * power_of_two(first) * power_of_two(e.shifted - half);
+  return exponential(reduced_exp(x));
 }
 
 // The same for x <= 0, cheaper: below the smallest normal number it is 0.
@@ -170,10 +174,20 @@ PYNN_INLINE T hyperbolic_tangent(T x) {
   return hyperbolic_tangent(x, power_of_two(reduced.shifted), reduced.q);
 }
 
+// The argument of the exponential in logistic(x) = e / (1 + e), or 1 / (1 + e).
+template <typename T>
+PYNN_INLINE T logistic_exponent(T x) {
+  const T exponent = -absolute(x);
+  return exponent < ExpConstants<T>::kUnderflow ? ExpConstants<T>::kUnderflow : exponent;
+}
+template <typename T>
+PYNN_INLINE T logistic(T x, ReducedExp<T> exponential_of_exponent) {
+  const T e = exponential(exponential_of_exponent);
+  return (x < T(0) ? e : T(1)) / (T(1) + e);
+}
 template <typename T>
 PYNN_INLINE T logistic(T x) {
-  const T e = exponential(-absolute(x));
-  return (x < T(0) ? e : T(1)) / (T(1) + e);
+  return logistic(x, reduced_exp(logistic_exponent(x)));
 }
 
 template <typename T>
