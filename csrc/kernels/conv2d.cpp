@@ -59,6 +59,11 @@ struct Sizes {
     channel_chunk = at_least_one(kBlockRows / kernel);
     channel_chunks = ceil_divide(channels, channel_chunk);
     row_chunks = ceil_divide(rows, kBlockRows);
+    panels = ceil_divide(outputs, kRows);
+    // What there is of few samples is shared by outputs.
+    output_parts = sample_blocks * s.groups * position_blocks < kUnits / 2
+                       ? at_least_one(smaller(panels, kUnits / 2))
+                       : 1;
     shards =
         smaller(s.N, smaller(kMaxShards, at_least_one(kShardElements / at_least_one(s.O * rows))));
     pointwise = kernel == 1 && w.stride_h == 1 && w.stride_w == 1 && w.top == 0 && w.bottom == 0 &&
@@ -80,6 +85,7 @@ struct Sizes {
   std::int64_t channels, outputs, kernel, rows, positions, pixels;
   std::int64_t block, shard_block;  // samples in a block of columns
   std::int64_t sample_blocks, position_blocks, channel_chunk, channel_chunks, row_chunks, shards;
+  std::int64_t panels, output_parts;  // outputs of a tile; units into which forward cuts these
   std::int64_t block_positions;  // of one sample in a block: whole rows, where that is possible
   bool pointwise;                // the column matrix is the image itself
   bool depthwise;                // there are no products: see depthwise.h
@@ -262,7 +268,7 @@ struct Parts {
 Conv2dUnits units(const Conv2dShape& s) {
   const Sizes z(s);
   Conv2dUnits u;
-  u.forward = z.sample_blocks * s.groups * z.position_blocks;
+  u.forward = z.sample_blocks * s.groups * z.position_blocks * z.output_parts;
   u.backward_input = z.sample_blocks * s.groups * z.channel_chunks;
   u.backward_weight = z.shards * s.groups * z.row_chunks;
   u.shards = z.shards;
@@ -315,9 +321,11 @@ FlatTile<T> find_flat_tile(std::int64_t rows) {
     return rows == R ? flat_tile<T, R, V> : find_flat_tile<T, V, R - 1>(rows);
 }
 
+// Panels first_panel ... end_panel of the outputs.
 template <typename T>
 void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
-                  const T* x, const T* w, const T* b, T* y, const Parts<T>& parts) {
+                  std::int64_t first_panel, std::int64_t end_panel, const T* x, const T* w,
+                  const T* b, T* y, const Parts<T>& parts) {
   constexpr int lanes = kLanes<T>;
   const Window& window = s.window;
   const std::int64_t top = c.first_position / window.OW, output_rows = c.positions / window.OW;
@@ -331,7 +339,6 @@ void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::i
     offsets[row] = tap.channel * z.seen_pixels + tap.kh * window.dilation_h * z.pitch +
                    tap.kw * window.dilation_w;
 
-  const std::int64_t panels = ceil_divide(z.outputs, kRows);
   const bool pack_once = z.rows * z.outputs <= kPackedWeights;
   const T* const w_group = w + g * z.outputs * z.rows;
   for (std::int64_t n = 0; n < c.samples; ++n) {
@@ -340,9 +347,9 @@ void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::i
       copy_padded(window, z.pitch, top, seen_rows,
                   x + (sample * s.C + g * z.channels + channel) * z.pixels,
                   image + channel * z.seen_pixels);
-    for (std::int64_t panel = 0; panel < panels; ++panel) {
-      const std::int64_t first = z.outputs * panel / panels;
-      const std::int64_t outputs = z.outputs * (panel + 1) / panels - first;
+    for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
+      const std::int64_t first = z.outputs * panel / z.panels;
+      const std::int64_t outputs = z.outputs * (panel + 1) / z.panels - first;
       T* const packed = parts.product + (pack_once ? first * z.rows : 0);
       if (n == 0 || !pack_once)
         pack(outputs, outputs, z.rows, w_group + first * z.rows, z.rows, std::int64_t{1}, packed);
@@ -368,9 +375,11 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
   const Sizes z(s);
   const Parts<T> parts(scratch);
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    const std::int64_t g = unit / z.position_blocks % s.groups;
-    const std::int64_t first = unit / (z.position_blocks * s.groups) * z.block;
-    const Columns c = columns_of(z, first, smaller(s.N - first, z.block), unit % z.position_blocks);
+    const std::int64_t part = unit % z.output_parts, block = unit / z.output_parts;
+    const std::int64_t g = block / z.position_blocks % s.groups;
+    const std::int64_t first = block / (z.position_blocks * s.groups) * z.block;
+    const Columns c =
+        columns_of(z, first, smaller(s.N - first, z.block), block % z.position_blocks);
     if (z.depthwise && z.block_positions % s.window.OW == 0) {
       for (std::int64_t n = first; n < first + c.samples; ++n)
         pynn::PYNN_ISA::depthwise(s.window, c.first_position / s.window.OW,
@@ -379,25 +388,31 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
                                   y + (n * s.O + g) * z.positions, parts.matrix);
       continue;
     }
+    const std::int64_t first_panel = z.panels * part / z.output_parts;
+    const std::int64_t end_panel = z.panels * (part + 1) / z.output_parts;
     if (z.flat) {
-      forward_flat(s, z, c, g, x, w, b, y, parts);
+      forward_flat(s, z, c, g, first_panel, end_panel, x, w, b, y, parts);
       continue;
     }
-    T* const y_block = y + (first * s.O + g * z.outputs) * z.positions + c.first_position;
+    const std::int64_t output = z.panels > 0 ? z.outputs * first_panel / z.panels : 0;
+    const std::int64_t outputs =
+        z.panels > 0 ? z.outputs * end_panel / z.panels - output : z.outputs;
+    T* const y_block = y + (first * s.O + g * z.outputs + output) * z.positions + c.first_position;
+    const T* const w_block = w + (g * z.outputs + output) * z.rows;
     const bool whole = c.samples == 1;
 
     Gemm<T> product;
-    product.M = z.outputs;
+    product.M = outputs;
     product.N = c.count();
     product.a_row = z.rows;
     product.a_column = 1;
     product.b_column = 1;
     product.c = whole ? y_block : parts.outputs;
     product.c_row = whole ? z.positions : product.N;
-    product.row_start = b ? b + g * z.outputs : nullptr;
+    product.row_start = b ? b + g * z.outputs + output : nullptr;
     if (whole && z.pointwise) {
       product.K = z.rows;
-      product.a = w + g * z.outputs * z.rows;
+      product.a = w_block;
       product.b = x + (first * s.C + g * z.channels) * z.pixels + c.first_position;
       product.b_row = z.pixels;
       gemm(product, parts.product);
@@ -409,7 +424,7 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
     std::int64_t row = 0;
     do {  // once even where there are no channels: y gets its bias
       product.K = smaller(z.rows - row, kBlockRows);
-      product.a = w + g * z.outputs * z.rows + row;
+      product.a = w_block + row;
       product.accumulate = row > 0;
       gather_rows(s, z, c, g, row, product.K, x, parts.matrix);
       gemm(product, parts.product);
@@ -417,7 +432,7 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
     } while (row < z.rows);
     if (whole) continue;
     for (std::int64_t n = 0; n < c.samples; ++n)
-      for (std::int64_t o = 0; o < z.outputs; ++o)
+      for (std::int64_t o = 0; o < outputs; ++o)
         copy_run(z.positions, parts.outputs + o * product.N + n * z.positions,
                  y_block + (n * s.O + o) * z.positions);
   }
