@@ -12,98 +12,73 @@ namespace {
 template <typename T>
 class ArrayConv2dStage final : public Stage<T> {
  public:
-  ArrayConv2dStage(Builder<T>& builder, const Conv2dNode& node, GradientMode dx, bool dw_again,
-                   bool db_again)
-      : node_(node),
-        shape_(node.shape),
+  ArrayConv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
+      : shape_(node.shape),
         units_(isa_table<T>().conv2d.units(node.shape)),
-        x_layout_(builder.value(node.x).layout),
-        y_layout_(builder.value(node.y).layout),
-        x_(builder.array(node.x)),
-        y_data_(builder.value(node.y).data),
-        dx_data_(builder.value(node.x).gradient),
-        dy_data_(builder.value(node.y).gradient),
-        dx_mode_(dx),
-        dw_(builder.value(node.w).needed),
-        db_(node.b >= 0 && builder.value(node.b).needed),
-        dw_again_(dw_again),
-        db_again_(db_again),
-        masked_(builder.value(node.y).masked),
-        mask_dx_(builder.masks(node.x, dx)) {
+        layer_(builder, node, gradients),
+        x_(builder.array(node.x)) {
     if (!builder.backward) return;
-    if (node.relu) builder.keep(node.y);
-    if (mask_dx_ || dw_) builder.keep(node.x);
-    if (dx == GradientMode::add) part_ = builder.backward_scratch(x_layout_.size());
-    if (dw_)
+    if (layer_.needs_dw) builder.keep(node.x);
+    if (layer_.adds_dx()) part_ = builder.backward_scratch(layer_.x.size());
+    if (layer_.needs_dw)
       shards_ = builder.backward_scratch(std::max<std::int64_t>(units_.shards, 1) * weight_count());
-    if (db_) bias_sums_ = builder.backward_scratch(shape_.O);
+    if (layer_.needs_db) bias_sums_ = builder.backward_scratch(shape_.O);
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
     const auto& kernels = isa_table<T>();
-    const T* const b = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
-    const T *const x = x_.at(run), *const w = weights(run);
-    T* const y = run.at(y_data_);
+    const T *const x = x_.at(run), *const w = layer_.weights(run), *const b = layer_.bias(run);
+    T* const y = run.at(layer_.y_data);
     parallel_for(
         units_.forward, work_of_unit(units_.forward), [&](std::int64_t begin, std::int64_t end) {
           kernels.conv2d.forward(shape_, begin, end, x, w, b, y, scratch<T>(units_.scratch));
         });
-    if (!node_.relu) return;
-    parallel_rows<1>({&y_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
+    if (!layer_.relu) return;
+    parallel_rows<1>({&layer_.y}, blocks, 1, [&](std::int64_t count, const auto& at) {
       kernels.relu.forward(count, y + at[0], y + at[0]);
     });
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     const auto& kernels = isa_table<T>();
-    T* const dy = run.at(dy_data_);
-    if (node_.relu && !masked_) {
-      const T* const y = run.at(y_data_);
-      parallel_rows<1>({&y_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
-        kernels.relu.backward(count, dy + at[0], y + at[0], dy + at[0]);
-      });
-    }
-    if (dx_mode_ == GradientMode::none) return;
-    T* const dx = run.at(dx_data_);
-    const bool add = dx_mode_ == GradientMode::add;
-    T* const to = add ? run.at(part_) : dx;
+    const T* const dy = layer_.pass_relu(run, blocks);
+    if (!layer_.needs_dx()) return;
+    T* const dx = run.at(layer_.dx_data);
+    T* const to = layer_.adds_dx() ? run.at(part_) : dx;
     parallel_for(units_.backward_input, work_of_unit(units_.backward_input),
                  [&](std::int64_t begin, std::int64_t end) {
-                   kernels.conv2d.backward_input(shape_, begin, end, dy, weights(run), to,
+                   kernels.conv2d.backward_input(shape_, begin, end, dy, layer_.weights(run), to,
                                                  scratch<T>(units_.scratch));
                  });
-    if (add) return pass_gradient(x_layout_, blocks, to, true, dx);
-    if (!mask_dx_) return;
+    if (layer_.adds_dx()) return pass_gradient(layer_.x, blocks, to, true, dx);
+    if (!layer_.masks_dx) return;
     const T* const x = x_.at(run);
-    parallel_rows<1>({&x_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
+    parallel_rows<1>({&layer_.x}, blocks, 1, [&](std::int64_t count, const auto& at) {
       kernels.relu.backward(count, dx + at[0], x + at[0], dx + at[0]);
     });
   }
 
   void finish_backward(const Run<T>& run) const override {
     const auto& kernels = isa_table<T>().conv2d;
-    const T* const dy = run.at(dy_data_);
-    if (dw_) weight_gradients(run, dy);
-    if (!db_) return;
+    const T* const dy = run.at(layer_.dy_data);
+    if (layer_.needs_dw) weight_gradients(run, dy);
+    if (!layer_.needs_db) return;
     T* const sums = run.at(bias_sums_);
-    parallel_for(shape_.O, y_layout_.size() / std::max<std::int64_t>(shape_.O, 1),
+    parallel_for(shape_.O, layer_.y.size() / std::max<std::int64_t>(shape_.O, 1),
                  [&](std::int64_t begin, std::int64_t end) {
                    kernels.backward_bias(shape_, begin, end, dy, sums);
                  });
-    ParameterGradient<T>(run, node_.b, db_again_).write(0, shape_.O, sums);
+    layer_.bias_gradient(run).write(0, shape_.O, sums);
   }
 
   StageReport report() const override {
     const std::int64_t product = threaded::work_of(shape_);
     return {message("conv2d ", shape_.window.KH, " x ", shape_.window.KW, ", ", shape_.C, " -> ",
-                    shape_.O, " channels", node_.relu ? " + relu" : ""),
-            product, (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
+                    shape_.O, " channels", layer_.relu ? " + relu" : ""),
+            product, (layer_.needs_dw ? product : 0) + (layer_.needs_dx() ? product : 0)};
   }
 
  private:
-  const T* weights(const Run<T>& run) const {
-    return run.stored[static_cast<std::size_t>(node_.w)];
-  }
   std::int64_t weight_count() const {
     return shape_.O * (shape_.C / shape_.groups) * shape_.window.KH * shape_.window.KW;
   }
@@ -121,7 +96,7 @@ class ArrayConv2dStage final : public Stage<T> {
                    kernels.backward_weight(shape_, begin, end, dy, x, shards,
                                            scratch<T>(units_.scratch));
                  });
-    const ParameterGradient<T> dw(run, node_.w, dw_again_);
+    const ParameterGradient<T> dw = layer_.weight_gradient(run);
     constexpr std::int64_t kPiece = 4096;
     parallel_for((size + kPiece - 1) / kPiece, kPiece * units_.shards,
                  [&](std::int64_t begin, std::int64_t end) {
@@ -131,15 +106,10 @@ class ArrayConv2dStage final : public Stage<T> {
                  });
   }
 
-  const Conv2dNode node_;
   const Conv2dShape shape_;
   const Conv2dUnits units_;
-  const Layout x_layout_, y_layout_;
+  const WeightedLayer layer_;
   const InputArray<T> x_;
-  const int y_data_, dx_data_, dy_data_;
-  const GradientMode dx_mode_;
-  const bool dw_, db_, dw_again_, db_again_;
-  const bool masked_, mask_dx_;                   // by relu: dy already is, dx is to be
   int part_ = -1, shards_ = -1, bias_sums_ = -1;  // of dx, where it is added; of w; of b
 };
 
@@ -147,12 +117,12 @@ class ArrayConv2dStage final : public Stage<T> {
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_array_conv2d_stage(Builder<T>& builder, const Conv2dNode& node,
-                                                  GradientMode dx, bool dw_again, bool db_again) {
-  return std::make_unique<ArrayConv2dStage<T>>(builder, node, dx, dw_again, db_again);
+                                                  const LayerGradients& gradients) {
+  return std::make_unique<ArrayConv2dStage<T>>(builder, node, gradients);
 }
 template std::unique_ptr<Stage<float>> make_array_conv2d_stage(Builder<float>&, const Conv2dNode&,
-                                                               GradientMode, bool, bool);
+                                                               const LayerGradients&);
 template std::unique_ptr<Stage<double>> make_array_conv2d_stage(Builder<double>&, const Conv2dNode&,
-                                                                GradientMode, bool, bool);
+                                                                const LayerGradients&);
 
 }  // namespace pynn

@@ -7,6 +7,6 @@ namespace pynn {
 // A dense layer of few samples, on arrays (N, ...).
 template <typename T>
 std::unique_ptr<Stage<T>> make_array_linear_stage(Builder<T>& builder, const LinearNode& node,
-                                                  GradientMode dx, bool dw_again, bool db_again);
+                                                  const LayerGradients& gradients);
 
 }  // namespace pynn

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/conv2d.h"
-#include "plan/stage.h"
+#include "plan/weighted_layer.h"
 
 namespace pynn {
 
@@ -16,6 +16,6 @@ void add_halo(const Conv2dNode& node, Layout& x);
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_conv2d_stage(Builder<T>& builder, const Conv2dNode& node,
-                                            GradientMode dx, bool dw_again, bool db_again);
+                                            const LayerGradients& gradients);
 
 }  // namespace pynn

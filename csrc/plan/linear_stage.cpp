@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "plan/products.h"
-#include "plan/rows.h"
 #include "runtime/scratch.h"
 
 namespace pynn {
@@ -16,27 +15,14 @@ constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out o
 template <typename T>
 class LinearStage final : public Stage<T> {
  public:
-  LinearStage(Builder<T>& builder, const LinearNode& node, GradientMode dx, bool dw_again,
-              bool db_again)
-      : node_(node),
-        samples_(builder.value(node.x).layout.samples),
-        blocks_(builder.value(node.x).layout.blocks()),
-        inputs_(builder.value(node.x).layout.features()),
-        outputs_(builder.value(node.y).layout.features()),
+  LinearStage(Builder<T>& builder, const LinearNode& node, const LayerGradients& gradients)
+      : layer_(builder, node, gradients),
+        from_rows_(node.from_rows),
+        samples_(layer_.x.samples),
+        blocks_(layer_.x.blocks()),
+        inputs_(layer_.x.features()),
+        outputs_(layer_.y.features()),
         pitch_((inputs_ + kBlockLanes - 1) / kBlockLanes * kBlockLanes),
-        x_layout_(builder.value(node.x).layout),
-        dy_layout_(builder.value(node.y).layout),
-        x_data_(builder.value(node.x).data),
-        y_data_(builder.value(node.y).data),
-        dx_data_(builder.value(node.x).gradient),
-        dy_data_(builder.value(node.y).gradient),
-        dx_mode_(dx),
-        dw_(builder.value(node.w).needed),
-        db_(node.b >= 0 && builder.value(node.b).needed),
-        dw_again_(dw_again),
-        db_again_(db_again),
-        masked_(builder.value(node.y).masked),
-        mask_dx_(builder.masks(node.x, dx)),
         given_(builder.value(node.x).rows),
         rows_as_given_(given_ >= 0 && pitch_ == inputs_ && outputs_ < kManyOutputs) {
     inputs_times_1_ = multiples<std::int32_t>(inputs_, 1);
@@ -45,17 +31,15 @@ class LinearStage final : public Stage<T> {
     y_blocks_ = multiples<std::int64_t>(blocks_, outputs_ * kBlockLanes);
     columns_ = multiples<std::int64_t>(
         (std::max(inputs_, outputs_) + kBlockLanes - 1) / kBlockLanes, kBlockLanes);
-    if (node.from_rows)
+    if (from_rows_)
       output_columns_ = multiples<std::int64_t>((outputs_ + kBlockLanes - 1) / kBlockLanes,
                                                 inputs_ * kBlockLanes);
     if (!builder.backward) return;
-    if (node.relu) builder.keep(node.y);
-    if (mask_dx_) builder.keep(node.x);
-    if (dx_mode_ != GradientMode::none) {
+    if (layer_.needs_dx()) {
       outputs_times_inputs_ = multiples<std::int32_t>(outputs_, inputs_);
       outputs_times_lanes_ = multiples<std::int32_t>(outputs_, kBlockLanes);
     }
-    if (dw_) {
+    if (layer_.needs_dw) {
       if (rows_as_given_) {
         samples_times_pitch_ = multiples<std::int32_t>(samples_, pitch_);
         for (std::int64_t n = 0; n < samples_; ++n)
@@ -73,61 +57,51 @@ class LinearStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
-    if (node_.from_rows) return forward_from_rows(run, blocks);
+    if (from_rows_) return forward_from_rows(run, blocks);
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = blocks.count();
     product.depth = inputs_;
     product.even = true;
-    product.a = weights(run);
+    product.a = layer_.weights(run);
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
-    product.b = run.at(x_data_);
+    product.b = run.at(layer_.x_data);
     product.b_offsets = inputs_times_lanes_.data();
     product.b_columns = x_blocks_.data() + blocks.begin;
-    product.c = run.at(y_data_);
+    product.c = run.at(layer_.y_data);
     product.c_row = kBlockLanes;
     product.c_columns = y_blocks_.data() + blocks.begin;
-    product.bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
-    product.relu = node_.relu;
+    product.bias = layer_.bias(run);
+    product.relu = layer_.relu;
     // Rows of w are read best from end to end; what is read again for each of them must stay near.
     if (blocks.count() <= kFewBlocks) product.depth_block = inputs_;
     parallel_product(product);
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
-    T* const dy = run.at(dy_data_);
-    if (node_.relu && !masked_) {
-      const T* const y = run.at(y_data_);
-      parallel_rows<1>({&dy_layout_}, blocks, 1, [&](std::int64_t count, const auto& at) {
-        isa_table<T>().relu.backward(count, dy + at[0], y + at[0], dy + at[0]);
-      });
-    }
-    if (dx_mode_ != GradientMode::none) input_gradients(run, blocks, dy);
+    const T* const dy = layer_.pass_relu(run, blocks);
+    if (layer_.needs_dx()) input_gradients(run, blocks, dy);
   }
 
   void finish_backward(const Run<T>& run) const override {
-    if (db_) bias_gradients(run, run.at(dy_data_));
-    if (dw_) weight_gradients(run, run.at(dy_data_));
+    if (layer_.needs_db) bias_gradients(run, run.at(layer_.dy_data));
+    if (layer_.needs_dw) weight_gradients(run, run.at(layer_.dy_data));
   }
 
   StageReport report() const override {
     const std::int64_t product = 2 * inputs_ * outputs_ * blocks_ * kBlockLanes;
-    return {message("linear ", inputs_, " -> ", outputs_, node_.relu ? " + relu" : ""), product,
-            (dw_ ? product : 0) + (dx_mode_ == GradientMode::none ? 0 : product)};
+    return {message("linear ", inputs_, " -> ", outputs_, layer_.relu ? " + relu" : ""), product,
+            (layer_.needs_dw ? product : 0) + (layer_.needs_dx() ? product : 0)};
   }
 
  private:
-  const T* weights(const Run<T>& run) const {
-    return run.stored[static_cast<std::size_t>(node_.w)];
-  }
-
   // y = x w^T with the samples in the rows of the product, for layers of few outputs: turning w
   // into blocks of outputs costs less than turning x into blocks of samples.
   void forward_from_rows(const Run<T>& run, BlockRange blocks) const {
     const auto& kernels = isa_table<T>();
-    const T* const w = weights(run);
-    const T* const bias = node_.b < 0 ? nullptr : run.stored[static_cast<std::size_t>(node_.b)];
+    const T* const w = layer_.weights(run);
+    const T* const bias = layer_.bias(run);
     const std::int64_t first = blocks.begin * kBlockLanes;
     const std::int64_t count = std::min(blocks.end * kBlockLanes, samples_) - first;
     const std::int64_t columns = (outputs_ + kBlockLanes - 1) / kBlockLanes;
@@ -160,7 +134,7 @@ class LinearStage final : public Stage<T> {
     product.c_row = pitch;
     product.c_columns = columns_.data();
     product.accumulate = true;
-    product.relu = node_.relu;
+    product.relu = layer_.relu;
     kernels.outer_product.run(product);
     for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
       const T* rows[kBlockLanes];
@@ -169,7 +143,7 @@ class LinearStage final : public Stage<T> {
         rows[lane] = sample < samples_ ? y + (sample - first) * pitch : nullptr;
       }
       kernels.sample_blocks.gather(outputs_, rows,
-                                   run.at(y_data_) + block * outputs_ * kBlockLanes);
+                                   run.at(layer_.y_data) + block * outputs_ * kBlockLanes);
     }
   }
 
@@ -179,17 +153,17 @@ class LinearStage final : public Stage<T> {
     product.columns = blocks.count();
     product.depth = outputs_;
     product.even = true;
-    product.a = weights(run);
+    product.a = layer_.weights(run);
     product.a_row = 1;
     product.a_offsets = outputs_times_inputs_.data();
     product.b = dy;
     product.b_offsets = outputs_times_lanes_.data();
     product.b_columns = y_blocks_.data() + blocks.begin;
-    product.c = run.at(dx_data_);
+    product.c = run.at(layer_.dx_data);
     product.c_row = kBlockLanes;
     product.c_columns = x_blocks_.data() + blocks.begin;
-    product.accumulate = dx_mode_ == GradientMode::add;
-    product.mask = mask_dx_ ? run.at(x_data_) : nullptr;
+    product.accumulate = layer_.adds_dx();
+    product.mask = layer_.masks_dx ? run.at(layer_.x_data) : nullptr;
     parallel_product(product);
   }
 
@@ -219,7 +193,7 @@ class LinearStage final : public Stage<T> {
       product.b_offsets = samples_times_lanes_.data();
       product.b_columns = x_columns_.data();
     }
-    const ParameterGradient<T> dw(run, node_.w, dw_again_);
+    const ParameterGradient<T> dw = layer_.weight_gradient(run);
     if (!dw.updates()) {
       product.c = dw.memory();
       product.accumulate = dw.add();
@@ -234,7 +208,7 @@ class LinearStage final : public Stage<T> {
   // x as the product of the weight gradients reads it: (columns of 16 inputs, samples, 16).
   void lay_out_columns_of_x(const Run<T>& run, T* to) const {
     const T* const given = given_ < 0 ? nullptr : run.rows[static_cast<std::size_t>(given_)];
-    const T* const x = given ? nullptr : run.at(x_data_);
+    const T* const x = given ? nullptr : run.at(layer_.x_data);
     parallel_for(pitch_ / kBlockLanes, samples_ * kBlockLanes * 2,
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t column = begin; column < end; ++column) {
@@ -341,22 +315,18 @@ class LinearStage final : public Stage<T> {
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {
-    const ParameterGradient<T> db(run, node_.b, db_again_);
+    const ParameterGradient<T> db = layer_.bias_gradient(run);
     T* const part = db.updates() ? scratch<T>(outputs_) : db.memory();
     isa_table<T>().dot_product.sum_rows(outputs_, kBlockLanes, blocks_, outputs_ * kBlockLanes, 1,
                                         dy, db.add(), part);
     db.done(0, outputs_, part);
   }
 
-  const LinearNode node_;
+  const WeightedLayer layer_;
+  const bool from_rows_;
   const std::int64_t samples_, blocks_, inputs_, outputs_;
   const std::int64_t pitch_;  // of rows of samples: whole columns
-  const Layout x_layout_, dy_layout_;
-  const int x_data_, y_data_, dx_data_, dy_data_;
-  const GradientMode dx_mode_;
-  const bool dw_, db_, dw_again_, db_again_;
-  const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
-  const int given_;              // the input that x is, as rows; -1: none
+  const int given_;           // the input that x is, as rows; -1: none
   const bool rows_as_given_;
   int columns_of_x_ = -1, rows_of_dy_ = -1;
   std::vector<std::int32_t> inputs_times_1_, inputs_times_lanes_, outputs_times_inputs_,
@@ -368,12 +338,12 @@ class LinearStage final : public Stage<T> {
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_linear_stage(Builder<T>& builder, const LinearNode& node,
-                                            GradientMode dx, bool dw_again, bool db_again) {
-  return std::make_unique<LinearStage<T>>(builder, node, dx, dw_again, db_again);
+                                            const LayerGradients& gradients) {
+  return std::make_unique<LinearStage<T>>(builder, node, gradients);
 }
 template std::unique_ptr<Stage<float>> make_linear_stage(Builder<float>&, const LinearNode&,
-                                                         GradientMode, bool, bool);
+                                                         const LayerGradients&);
 template std::unique_ptr<Stage<double>> make_linear_stage(Builder<double>&, const LinearNode&,
-                                                          GradientMode, bool, bool);
+                                                          const LayerGradients&);
 
 }  // namespace pynn

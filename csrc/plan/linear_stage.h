@@ -1,6 +1,6 @@
 #pragma once
 
-#include "plan/stage.h"
+#include "plan/weighted_layer.h"
 
 namespace pynn {
 
@@ -25,6 +25,6 @@ inline bool turns_weights(const Shape& w, std::int64_t element_bytes) {
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_linear_stage(Builder<T>& builder, const LinearNode& node,
-                                            GradientMode dx, bool dw_again, bool db_again);
+                                            const LayerGradients& gradients);
 
 }  // namespace pynn

@@ -1,20 +1,14 @@
 #include "plan/plan.h"
 
 #include <algorithm>
-#include <new>
 
 #include "plan/convert.h"
 #include "runtime/floating_point.h"
 #include "runtime/scratch.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace pynn {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{1} << 21;
 // Up to so many samples lie in arrays: sixteen lanes would be too empty.
 constexpr std::int64_t kFewSamples = 15;
 constexpr std::int64_t kUnknownWork = std::int64_t{1} << 40;
@@ -51,20 +45,6 @@ Ports ports(const PlanNode& node) {
 }
 
 }  // namespace
-
-Memory::Memory(std::int64_t bytes) {
-  const std::size_t alignment = static_cast<std::size_t>(bytes) >= 4 * kHugePage ? kHugePage : 64;
-  const std::size_t size =
-      (static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)) + alignment - 1) / alignment *
-      alignment;
-  alignment_ = alignment;
-  data_ = static_cast<char*>(::operator new(size, std::align_val_t(alignment)));
-#if defined(__linux__)
-  if (alignment == kHugePage) madvise(data_, size, MADV_HUGEPAGE);
-#endif
-}
-
-Memory::~Memory() { ::operator delete(data_, std::align_val_t(alignment_)); }
 
 template <typename T>
 Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)), lanes_(lanes_for(graph_)) {
@@ -382,16 +362,14 @@ void Plan<T>::make_stages() {
               return nullptr;
             },
             [&](const Conv2dNode& n) {
-              const GradientMode dx = mode(n.x);
-              const bool dw_again = again(n.w), db_again = again(n.b);
-              return lanes_ == 1 ? make_array_conv2d_stage(builder, n, dx, dw_again, db_again)
-                                 : make_conv2d_stage(builder, n, dx, dw_again, db_again);
+              const LayerGradients gradients{mode(n.x), again(n.w), again(n.b)};
+              return lanes_ == 1 ? make_array_conv2d_stage(builder, n, gradients)
+                                 : make_conv2d_stage(builder, n, gradients);
             },
             [&](const LinearNode& n) {
-              const GradientMode dx = mode(n.x);
-              const bool dw_again = again(n.w), db_again = again(n.b);
-              return lanes_ == 1 ? make_array_linear_stage(builder, n, dx, dw_again, db_again)
-                                 : make_linear_stage(builder, n, dx, dw_again, db_again);
+              const LayerGradients gradients{mode(n.x), again(n.w), again(n.b)};
+              return lanes_ == 1 ? make_array_linear_stage(builder, n, gradients)
+                                 : make_linear_stage(builder, n, gradients);
             },
             [&](const PointwiseNode& n) -> std::unique_ptr<Stage<T>> {
               if (n.x < 0) return nullptr;

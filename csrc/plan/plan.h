@@ -15,6 +15,7 @@
 #include "plan/library_stage.h"
 #include "plan/linear_stage.h"
 #include "plan/max_pool2d_stage.h"
+#include "plan/memory.h"
 #include "plan/pointwise_stage.h"
 #include "plan/reshape_stage.h"
 
@@ -36,20 +37,6 @@ struct PlanGraph {
   std::vector<int> inputs;
   std::vector<PlanNode> nodes;
   int output = -1;
-};
-
-// Memory of one pass; a plan may have several at once.
-class Memory {
- public:
-  explicit Memory(std::int64_t bytes);
-  ~Memory();
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  char* data() const { return data_; }
-
- private:
-  char* data_;
-  std::size_t alignment_;
 };
 
 template <typename T>

@@ -19,6 +19,8 @@ PYNN_INLINE double multiply_add(double a, double b, double c) {
   return fma(broadcast(a), broadcast(b), broadcast(c))[0];
 }
 
+constexpr std::int64_t kFarBytes = 4 << 20;  // weights that do not stay near from call to call
+
 // Which of the lanes of a result are written.
 struct Part {
   std::int64_t skipped, count;
@@ -33,6 +35,8 @@ void forward_tile(const FewRowsShape& s, std::int64_t first, const T* x, const T
   constexpr int lanes = kLanes<T>, steps = 16 / static_cast<int>(sizeof(T));
   constexpr std::int64_t line = 64 / sizeof(T), ahead = 8 * line;
   const std::int64_t inputs = s.inputs, last = part.count - 1;
+  // What the caches hold comes in time by itself.
+  const bool far = inputs * s.outputs * std::int64_t{sizeof(T)} > kFarBytes;
   const T* const rows = w + first * inputs;
   T edge[lanes * steps];
   Vector<T> start = {};
@@ -65,7 +69,8 @@ void forward_tile(const FewRowsShape& s, std::int64_t first, const T* x, const T
   };
   std::int64_t k = 0;
   for (; k + line <= inputs; k += line) {
-    for (int i = 0; i < lanes && Whole; ++i) __builtin_prefetch(rows + i * inputs + k + ahead);
+    for (int i = 0; i < lanes && Whole && far; ++i)
+      __builtin_prefetch(rows + i * inputs + k + ahead);
     for (std::int64_t i = k; i < k + line; i += steps) add(i, 0);
   }
   for (; k + steps <= inputs; k += steps) add(k, 0);
@@ -99,7 +104,7 @@ ForwardTile<T> find_forward(std::int64_t rows) {
 
 template <typename T>
 void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* x, const T* w,
-             const T* b, bool relu, T* y) {
+             const T* b, bool relu, bool backwards, T* y) {
   constexpr int lanes = kLanes<T>;
   if (s.inputs < 16 / static_cast<int>(sizeof(T))) {
     for (std::int64_t n = 0; n < s.rows; ++n)
@@ -117,9 +122,10 @@ void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const 
     const T* const x_tile = x + row * s.inputs;
     T* const y_tile = y + row * s.outputs;
     const ForwardTile<T> whole = find_forward<T, true>(rows);
-    std::int64_t column = begin;
-    for (; column + lanes <= end; column += lanes)
-      whole(s, column, x_tile, w, b, relu, {0, lanes}, y_tile);
+    const std::int64_t steps = (end - begin) / lanes, column = begin + steps * lanes;
+    for (std::int64_t i = 0; i < steps; ++i)
+      whole(s, begin + (backwards ? steps - 1 - i : i) * lanes, x_tile, w, b, relu, {0, lanes},
+            y_tile);
     if (column == end) continue;
     const std::int64_t first = end - lanes;  // columns from there on are computed again
     if (first >= 0)

@@ -17,9 +17,10 @@ struct FewRowsShape {
 // it, and as the tile of outer products has it.
 template <typename T>
 struct FewRowsKernels {
-  // Columns begin ... end of y = x w^T + b, or of its relu; b may be null.
+  // Columns begin ... end of y = x w^T + b, or of its relu; b may be null. Walked backwards, what
+  // the call before read last, and is still in the cache, is read first.
   void (*forward)(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* x,
-                  const T* w, const T* b, bool relu, T* y);
+                  const T* w, const T* b, bool relu, bool backwards, T* y);
   // Columns begin ... end of dx = dy w, which is 0 where mask (rows, inputs) is <= 0; null: no
   // mask.
   void (*backward_input)(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* dy,

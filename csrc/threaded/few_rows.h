@@ -20,7 +20,7 @@ inline std::int64_t work_of(const FewRowsShape& s) {
 // Calls function(begin, end) over 0 ... count outputs or inputs, for a pass over the weights.
 template <typename Function>
 void parallel_columns(const FewRowsShape& s, std::int64_t count, const Function& function) {
-  constexpr std::int64_t kUnit = 64;
+  constexpr std::int64_t kUnit = kBlockLanes;
   const std::int64_t units = (count + kUnit - 1) / kUnit;
   parallel_for(units, work_of(s) / std::max<std::int64_t>(units, 1),
                [&](std::int64_t begin, std::int64_t end) {
@@ -29,9 +29,10 @@ void parallel_columns(const FewRowsShape& s, std::int64_t count, const Function&
 }
 
 template <typename T>
-void linear(const FewRowsShape& s, const T* x, const T* w, const T* b, bool relu, T* y) {
+void linear(const FewRowsShape& s, const T* x, const T* w, const T* b, bool relu, bool backwards,
+            T* y) {
   parallel_columns(s, s.outputs, [&](std::int64_t begin, std::int64_t end) {
-    isa_table<T>().few_rows.forward(s, begin, end, x, w, b, relu, y);
+    isa_table<T>().few_rows.forward(s, begin, end, x, w, b, relu, backwards, y);
   });
 }
 

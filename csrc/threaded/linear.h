@@ -10,7 +10,7 @@ namespace pynn::threaded {
 // y = x w^T + b; b may be null. Overwrites y.
 template <typename T>
 void linear(const FewRowsShape& s, const T* x, const T* w, const T* b, T* y) {
-  if (s.rows <= kFewRows) return linear(s, x, w, b, false, y);
+  if (s.rows <= kFewRows) return linear(s, x, w, b, false, false, y);
   Gemm<T> product;
   product.M = s.rows, product.N = s.outputs, product.K = s.inputs;
   product.a = x, product.a_row = s.inputs, product.a_column = 1;

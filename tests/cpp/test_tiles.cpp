@@ -251,7 +251,7 @@ TEST(few_rows) {
                 const std::vector<T> before(dw, dw + outputs * inputs);
                 const GradientStep<T> step{T(0.5), T(0.25)};
                 arrays.ranges(outputs, [&](std::int64_t begin, std::int64_t end) {
-                  k.few_rows.forward(s, begin, end, x, w, b, relu, y);
+                  k.few_rows.forward(s, begin, end, x, w, b, relu, turn % 2 == 0, y);
                   k.few_rows.backward_weight(s, begin, end, dy, x, add, steps ? &step : nullptr,
                                              dw);
                 });
@@ -311,9 +311,10 @@ TEST(few_rows_and_outer_product_give_the_same_bits) {
       const T* const w = arrays.input(outputs * inputs);
       const T* const b = arrays.input(outputs);
       T* const y = arrays.output(rows * outputs);
-      k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, y);
+      k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, false, y);
       std::vector<T> one(static_cast<std::size_t>(outputs));
-      k.few_rows.forward({1, inputs, outputs}, 0, outputs, x + 3 * inputs, w, b, true, one.data());
+      k.few_rows.forward({1, inputs, outputs}, 0, outputs, x + 3 * inputs, w, b, true, true,
+                         one.data());
       std::vector<T> lanes(static_cast<std::size_t>(inputs * kLanes16));
       for (std::int64_t i = 0; i < inputs; ++i)
         lanes[static_cast<std::size_t>(i * kLanes16)] = x[3 * inputs + i];
