@@ -1,6 +1,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/window_arguments.h"
+#include "plan/conv2d_call.h"
 #include "threaded/conv2d.h"
 
 namespace pynn {
@@ -30,7 +31,7 @@ py::array conv2d(py::handle x_object, py::handle w_object, py::handle b_object, 
     const T *x_data = data<T>(x), *w_data = data<T>(w), *b_data = data<T>(b);
     T* y_data = mutable_data<T>(y);
     ReleaseGil nogil(threaded::work_of(s));
-    threaded::conv2d(s, x_data, w_data, b_data, y_data);
+    planned::conv2d(s, x_data, w_data, b_data, y_data);
   });
   return y;
 }
@@ -56,7 +57,7 @@ py::tuple conv2d_backward(py::handle dy_object, py::handle x_object, py::handle 
     for (std::size_t i = 0; i < 3; ++i)
       if (gradients[i]) out[i] = mutable_data<T>(*gradients[i]);
     ReleaseGil nogil(threaded::work_of(s));
-    threaded::conv2d_backward(s, dy_data, x_data, w_data, out[0], out[1], out[2]);
+    planned::conv2d_backward(s, dy_data, x_data, w_data, out[0], out[1], out[2]);
   });
   const auto object = [&](std::size_t i) -> py::object {
     return gradients[i] ? py::object(*gradients[i]) : py::object(py::none());

@@ -139,6 +139,12 @@ CONV2D = {  # shapes of x and w, then stride, padding, dilation, groups
     "four_sides": ((2, 2, 4, 5), (3, 2, 3, 3), 1, (0, 2, 3, 1), 1, 1),
     "padding_beyond_the_image": ((2, 2, 3, 3), (3, 2, 2, 2), 3, 5, 1, 1),
     "no_samples": ((0, 2, 5, 5), (3, 2, 3, 3), 1, 0, 1, 1),
+    # In blocks of sixteen samples: forward and backward, or backward alone.
+    "in_blocks": ((32, 20, 12, 12), (30, 20, 4, 4), 1, 0, 1, 1),
+    "in_blocks_last_not_full": ((61, 8, 14, 14), (8, 8, 3, 3), 1, 1, 1, 1),
+    "in_blocks_strided": ((16, 6, 19, 17), (40, 6, 5, 3), (2, 3), (2, 1), 1, 1),
+    "in_blocks_dilated": ((16, 24, 15, 13), (32, 24, 3, 3), 1, (0, 3, 2, 1), (2, 1), 1),
+    "in_blocks_into_one_channel": ((96, 20, 14, 14), (1, 20, 5, 5), 1, "full", 1, 1),
 }
 
 
@@ -165,6 +171,7 @@ def test_conv2d(name, dtype):
     reference = conv2d_by_torch(stride, padding, dilation, options[3])
     y, (dx, dw, db) = with_gradients(reference, dy, x, w, b)
     close(_core.conv2d(x, w, b, *options), y, math.prod(w_shape[1:]))
+    _core.conv2d_backward(-2 * dy, x, w, *options)  # leaves nothing behind
     got = _core.conv2d_backward(dy, x, w, *options)
     positions = shape[0] * shape[2] * shape[3]
     close(got[0], dx, math.prod(w_shape) // w_shape[1], "dx")
