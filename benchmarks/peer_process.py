@@ -15,11 +15,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 SECONDS_PER_ROUND = 0.15
 
 
 class PeerError(RuntimeError):
     """A peer could not run a workload."""
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Environment variables of a process whose libraries use as many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYNN_NUM_THREADS")
+    return os.environ | dict.fromkeys(names, str(threads))
+
+
+def reason(errors: str) -> str:
+    """The last line that a process wrote before it failed."""
+    return errors.strip().splitlines()[-1] if errors.strip() else "it ended"
 
 
 class Peer:
@@ -36,19 +48,18 @@ class Peer:
     """
 
     def __init__(self, function: str, workload: str, threads: int) -> None:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYNN_NUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, str(threads))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", function, workload, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment, cwd=Path(__file__).parents[1],
+            env=environment(threads), cwd=ROOT,
         )  # fmt: skip
         self.answer: list[float] = self._read()
         self.count = 1
         self.times: list[float] = []
         self.measure()
-        self.count = max(1, round(SECONDS_PER_ROUND / self.times[0]))
-        self.measure()
+        for _ in range(2):  # one call by itself takes far longer than one of many
+            self.count = max(1, round(SECONDS_PER_ROUND / self.times[-1]))
+            self.measure()
         self.times.clear()
 
     def _read(self) -> Any:
@@ -56,7 +67,7 @@ class Peer:
         line = self.process.stdout.readline()
         if not line:
             _, errors = self.process.communicate()
-            raise PeerError(errors.strip().splitlines()[-1] if errors.strip() else "it ended")
+            raise PeerError(reason(errors))
         self.process.send_signal(signal.SIGSTOP)
         return json.loads(line)
 
@@ -86,6 +97,15 @@ def available(functions: dict[str, str], libraries: dict[str, str]) -> dict[str,
     return found
 
 
+def check_answers(workload: str, answers: dict[str, list[float]], *, tolerance: float) -> None:
+    """Raise AssertionError where a peer's answer is not that of the first."""
+    first = next(iter(answers.values()), [])
+    for name, answer in answers.items():
+        for ours, theirs in zip(first, answer, strict=True):
+            if not math.isclose(ours, theirs, rel_tol=tolerance, abs_tol=tolerance):
+                raise AssertionError(f"{workload}: {name} gives {answer}, expected {first}")
+
+
 def compare(
     workload: str, functions: dict[str, str], threads: int, rounds: int, *, tolerance: float
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -113,13 +133,8 @@ def compare(
             except PeerError as error:
                 failed[name] = str(error)
                 continue
-            first, *_ = peers
-            for ours, theirs in zip(peers[first].answer, peers[name].answer, strict=True):
-                if not math.isclose(ours, theirs, rel_tol=tolerance, abs_tol=tolerance):
-                    raise AssertionError(
-                        f"{workload}: {name} gives {peers[name].answer}, "
-                        f"{first} {peers[first].answer}"
-                    )
+            answers = {peer: process.answer for peer, process in peers.items()}
+            check_answers(workload, answers, tolerance=tolerance)
         for _ in range(rounds):
             for peer in peers.values():
                 peer.measure()

@@ -18,6 +18,7 @@ LIBRARIES = {
     "torch_peer": "torch",
     "jax_peer": "jax",
     "onnxruntime_peer": "onnxruntime",
+    "numpy_peer": "numpy",
 }
 
 

@@ -130,6 +130,13 @@ INFERENCE = tuple(
     for batch in (1, 256)
 )
 
+SMALL_STEPS = tuple(
+    replace(workload, name=f"{workload.name}, batch {batch}", batch=batch)
+    for workload in TRAINING
+    if workload.name == "784-32-10"
+    for batch in (1, 2, 4)
+)
+
 
 @dataclass(frozen=True)
 class OperatorCall:
@@ -224,7 +231,22 @@ def _operators() -> dict[str, OperatorCall]:
 
 
 OPERATORS = _operators()
+# So small that a kernel has next to nothing to do.
+TINY_CALLS = {
+    "relu 4": OperatorCall("relu", ((4,),), {}, False, 0),
+    "add 4 and 4": OperatorCall("add", ((4,), (4,)), {}, False, 0),
+    "matmul 1x4 and 4x4": OperatorCall("matmul", ((1, 4), (4, 4)), {}, False, 16),
+    "linear 4->4 batch 1": OperatorCall("linear", ((1, 4), (4, 4), (4,)), {}, False, 16),
+    "softmax 1x4": OperatorCall("softmax", ((1, 4),), {"axis": 1}, False, 0),
+    "max_pool2d 2/2 1x4x4 batch 1": OperatorCall(
+        "max_pool2d", ((1, 1, 4, 4),), {"kernel_size": 2, "stride": 2}, False, 0
+    ),
+    "conv2d 1->1 3x3 4x4 batch 1": OperatorCall(
+        "conv2d", ((1, 1, 4, 4), (1, 1, 3, 3), (1,)), {"padding": 1}, False, 144
+    ),
+}
 WORKLOADS: dict[str, Any] = {
-    **{workload.name: workload for workload in (*TRAINING, *INFERENCE)},
+    **{workload.name: workload for workload in (*TRAINING, *INFERENCE, *SMALL_STEPS)},
     **OPERATORS,
+    **TINY_CALLS,
 }

@@ -1,6 +1,7 @@
 """pynn: native kernels, and its NumPy reference."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pynn
@@ -92,6 +93,12 @@ def operate(call: OperatorCall, threads: int) -> Call:
         return lambda: forward(*arrays, **attributes)
     y = forward(*arrays, **attributes)
     return _backward(call, arrays, y)
+
+
+def call_alone(call: OperatorCall, threads: int) -> Call:
+    """One operator, forward, and nothing around it."""
+    pynn.set_num_threads(threads)
+    return partial(getattr(ops, call.operator), *call.arrays(), **call.attributes)
 
 
 def _backward(call: OperatorCall, arrays: list[Any], y: Any) -> Call:

@@ -1,6 +1,7 @@
 """PyTorch on the processor: eager as users write it, eager in channels_last, and compiled."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,3 +131,13 @@ def operate(call: OperatorCall, threads: int) -> Call:
         return torch.autograd.grad(y, inputs, dy, retain_graph=True)[0].numpy()
 
     return backward
+
+
+def call_alone(call: OperatorCall, threads: int) -> Call:
+    """One operator, forward, without gradients, and nothing around it."""
+    torch.set_num_threads(threads)
+    tensors = [torch.from_numpy(array) for array in call.arrays()]
+    # A function of torch itself is called faster than its wrapper in torch.nn.functional.
+    function = getattr(torch, call.operator, None) or getattr(torch.nn.functional, call.operator)
+    attributes = {{"axis": "dim"}.get(name, name): v for name, v in call.attributes.items()}
+    return partial(function, *tensors, **attributes)

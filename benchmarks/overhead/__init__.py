@@ -1,0 +1,1 @@
+"""What pynn costs beside its arithmetic: python -m benchmarks.overhead."""
