@@ -461,6 +461,7 @@ void launch_product(const Problem& problem, int parts, Precision precision, cuda
 
 // Whether the largest tiles are filled and keep a large device busy.
 constexpr std::int64_t kManyTiles = 100;
+constexpr std::int64_t kFewBlocks = 132;  // for the processors of a large device
 
 inline bool fills_tiles(std::int64_t M, std::int64_t N) { return M >= 96 && N >= 48; }
 inline std::int64_t large_tiles(std::int64_t M, std::int64_t N) {
@@ -477,7 +478,9 @@ void product(const Problem& problem, std::int64_t parts, Precision precision, cu
     launch_product<T, ProductTile<T, false, 16, 1, 1>>(problem, count, precision, stream);
   } else {
     const bool large = many_tiles(problem.M, problem.N, parts);
-    const bool flat = problem.M <= 16;
+    // Flat tiles are more blocks, and leave the bits as those of 32 rows have them.
+    const std::int64_t blocks = (problem.M + 31) / 32 * ((problem.N + 31) / 32) * parts;
+    const bool flat = problem.M <= 16 || blocks < kFewBlocks;
     if (precision == Precision::fp32) {
       if (large)
         launch_product<T, ProductTile<T, false, 64, 2, 2>>(problem, count, precision, stream);
