@@ -146,6 +146,12 @@ class OperatorCall:
         rng = np.random.default_rng(2)
         return [rng.standard_normal(shape, dtype=np.float32) for shape in self.shapes]
 
+    def labels(self) -> np.ndarray:
+        """One class for each position of logits (N, C, ...), shape (N, ...)."""
+        samples, classes, *inner = self.shapes[0]
+        positions = (samples, *inner)
+        return np.arange(np.prod(positions)).reshape(positions) % classes
+
     def gradient(self, shape: tuple[int, ...]) -> np.ndarray:
         """What backward starts from: standard normal, float32, in the shape of the result."""
         return np.random.default_rng(3).standard_normal(shape, dtype=np.float32)
@@ -186,6 +192,8 @@ def _operators() -> dict[str, OperatorCall]:
         (100, 784, 512),
         (64, 500, 400),
         (16, 9216, 2048),
+        (1, 784, 500),
+        (1, 9216, 2048),
     ):
         calls[f"linear {i}->{o} batch {n}"] = ("linear", ((n, i), (o, i), (o,)), {}, n * i * o)
     pools = ((100, 8, 28, 2, 2), (64, 20, 24, 2, 2), (16, 64, 55, 3, 2))
@@ -202,6 +210,10 @@ def _operators() -> dict[str, OperatorCall]:
     calls["log_softmax 256x1000"] = ("log_softmax", ((256, 1000),), {"axis": 1}, 0)
     for n, c in ((100, 10), (256, 1000)):
         calls[f"cross_entropy {n}x{c}"] = ("cross_entropy", ((n, c),), {}, 0)
+    calls["cross_entropy 4x21x64x64"] = ("cross_entropy", ((4, 21, 64, 64),), {}, 0)
+    for shape in ((1000, 10), (100, 512)):
+        name = f"add {shape[0]}x{shape[1]} and {shape[1]}"
+        calls[name] = ("add", (shape, shape[1:]), {}, 0)
     calls["mse_loss 100x1x28x28"] = ("mse_loss", ((100, 1, 28, 28),) * 2, {}, 0)
     calls["batch_norm 64x20x24x24"] = ("batch_norm", ((64, 20, 24, 24), (20,), (20,)), {}, 0)
     return {

@@ -168,7 +168,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         found = [report.as_json() for report in reports]
-        print(json.dumps({"studies": found} if together else found[0]))
+        print(json.dumps({"studies": found} if together else found[0], allow_nan=False))
         return 0
     for report in reports:
         _print_report(report)
@@ -265,8 +265,10 @@ def _new_op(arguments: argparse.Namespace) -> int:
 
     for path in new_op(arguments.name, arguments.folder):
         print(path)
+    # Without a path, pip would take the name as that of a package on its index.
+    folder = arguments.folder if arguments.folder.is_absolute() else f"./{arguments.folder}"
     print(
-        f"\nNext:\n  pip install {arguments.folder}\n  pytest {arguments.folder}\n"
+        f"\nNext:\n  pip install {folder}\n  pytest {folder}\n"
         f"and in Python: import pynn_{arguments.name}; pynn.ops.{arguments.name}(x)"
     )
     return 0

@@ -32,7 +32,7 @@ class NonFiniteError(PynnError, ValueError):
 
 
 class FormatError(PynnError, ValueError):
-    """The content of a file is not what its format prescribes."""
+    """The content of a file is not what its format prescribes, or more than a format can say."""
 
 
 class StateError(PynnError, RuntimeError):

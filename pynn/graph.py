@@ -137,7 +137,13 @@ class Graph:
         """Record what happens inside under the module's path."""
         name = self.names.get(id(module))
         kind = type(module).__name__
-        self.scope.append(kind if not name else f"{name} ({kind})")
+        with self.within(kind if not name else f"{name} ({kind})"):
+            yield
+
+    @contextmanager
+    def within(self, path: str) -> Iterator[None]:
+        """Record what happens inside under this path."""
+        self.scope.append(path)
         try:
             yield
         finally:
@@ -318,6 +324,10 @@ class Stored(Variable):
     def take_gradient(self) -> None:
         """Say that the gradient's memory has been written."""
         raise TypeError(f"a {type(self).__name__} has no gradient")
+
+    def holder(self) -> Any:
+        """The object whose `twin` is the copy on a device, or None while there is none."""
+        return self
 
     def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
         """The copy on a device of the array that the content is part of, and the first element that

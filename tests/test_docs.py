@@ -1,10 +1,12 @@
 """The programs of the documentation run as printed, and print what is printed below them."""
 
 import doctest
+import importlib.util
 import os
 import re
 import shlex
 import shutil
+import tomllib
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +18,20 @@ from pynn import cli, ops
 from pynn.graph import OPERATORS
 
 DOCS = Path(__file__).parents[1] / "docs"
-NEEDS_COMPILER = "<!-- needs a C++ compiler -->"
+NEEDS = ("a C++ compiler", "onnx")
 BLOCK = re.compile(
     r"(?P<needs>^<!-- [^\n]* -->\n)?"
     r"^```(?P<kind>python|sh)\n(?P<source>.*?)^```$"
     r"(?:\n\n```text\n(?P<output>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
 )
+# What `.ci/wheels` runs, as the pages have it.
+OF_CI = {
+    'pip install ".[run]"\n',
+    "pip wheel --no-deps -w dist .\nexport PIP_FIND_LINKS=$PWD/dist\n",
+    'pip install "./my-softsign[test]"\npytest my-softsign\n',
+    "sha256sum --check --ignore-missing SHA256SUMS\n",
+}
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
@@ -33,7 +42,7 @@ class Block(NamedTuple):
     kind: str
     source: str
     output: str | None
-    needs_compiler: bool
+    needs: str | None
 
 
 def blocks(page):
@@ -41,7 +50,8 @@ def blocks(page):
     for match in BLOCK.finditer(text):
         if match["kind"] == "python" or match["source"].startswith("pynn "):
             line = text.count("\n", 0, match.start("source")) + 1
-            needs = (match["needs"] or "").strip() == NEEDS_COMPILER
+            found = (match["needs"] or "").strip()
+            needs = next((what for what in NEEDS if found == f"<!-- needs {what} -->"), None)
             yield Block(line, match["kind"], match["source"], match["output"], needs)
 
 
@@ -54,7 +64,9 @@ def run(block, page, namespace):
         exec(compile(padding + block.source, DOCS / page, "exec"), namespace)
 
 
-def has_compiler():
+def is_here(what):
+    if what == "onnx":
+        return importlib.util.find_spec("onnx") is not None
     return "CXX" in os.environ or any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
@@ -81,10 +93,10 @@ def as_before(tmp_path, monkeypatch, cache):
 def test_page(page, capsys, as_before):
     namespace = {"__name__": "docs"}
     checker, flags = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    skipped = 0
+    skipped = []
     for block in blocks(page):
-        if block.needs_compiler and not has_compiler():
-            skipped += 1
+        if block.needs and not is_here(block.needs):
+            skipped.append(block.needs)
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -95,7 +107,9 @@ def test_page(page, capsys, as_before):
                 f"{page}:{block.line} printed\n{printed}\nwhere the page has\n{block.output}"
             )
     if skipped:
-        pytest.skip(f"there is no C++ compiler for {skipped} blocks; the others have run")
+        pytest.skip(
+            f"{len(skipped)} blocks need {skipped[0]}, which is not here; the others have run"
+        )
 
 
 def test_pages_are_found():
@@ -107,14 +121,30 @@ def test_every_fence_is_of_a_known_kind(page):
     """A misspelt or indented fence would not be run."""
     text = (DOCS / page).read_text(encoding="utf-8")
     fences = re.findall(r"^([ \t]*)```(.*)$", text, re.MULTILINE)
-    known = {"python", "sh", "text", "c", "cmake", "cython"}
+    known = {"python", "sh", "bat", "text", "c", "cmake", "cython"}
     for (indent, kind), (_, end) in zip(fences[::2], fences[1::2], strict=True):
         assert (indent, end) == ("", "")
         assert kind in known
     found = sum(kind == "python" for _, kind in fences[::2])
     assert found == sum(block.kind == "python" for block in blocks(page))
     comments = re.findall(r"^<!--.*$", text, re.MULTILINE)
-    assert len(comments) == sum(block.needs_compiler for block in blocks(page))
+    assert len(comments) == sum(block.needs is not None for block in blocks(page))
+
+
+def test_commands_that_are_not_run_here_are_run_by_ci():
+    pages = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
+    commands = {match["source"] for text in pages for match in BLOCK.finditer(text)
+                if match["kind"] == "sh" and not match["source"].startswith("pynn ")}  # fmt: skip
+    assert commands == OF_CI
+
+
+def test_windows_is_set_up_as_for_its_wheels():
+    (block,) = re.findall(r"^```bat\n(.*?)^```$", (DOCS / "installing.md").read_text(), re.S | re.M)
+    pyproject = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    wheels = pyproject["tool"]["cibuildwheel"]["windows"]["environment"]
+    *settings, install = block.splitlines()
+    assert settings == [f"set {name}={value}" for name, value in wheels.items()]
+    assert install + "\n" in OF_CI
 
 
 def test_the_files_of_an_operator_are_all_named():

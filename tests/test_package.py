@@ -38,7 +38,9 @@ def test_one_version_everywhere():
     assert pynn.__version__ == pyproject()["project"]["version"]
     newest = re.search(r"^## ([^,\n]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest[1] == pynn.__version__
-    module = tomllib.loads((ROOT / "packaging" / "cuda13" / "pyproject.toml").read_text())["project"]
+    module = tomllib.loads((ROOT / "packaging" / "cuda13" / "pyproject.toml").read_text())[
+        "project"
+    ]
     assert module["version"] == pynn.__version__
     assert module["dependencies"] == [f"pynn-core=={pynn.__version__}"]
     (wheel, _), *_ = (

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import pynn
 from benchmarks.workloads import Layer, OperatorCall, Workload
 from pynn import _core, nn, ops, optim
@@ -79,9 +77,7 @@ def operate(call: OperatorCall, threads: int) -> Call:
     arrays = call.arrays()
     forward, attributes = getattr(ops, call.operator), call.attributes
     if call.operator in ("cross_entropy", "mse_loss"):
-        target: Any = np.arange(len(arrays[0])) % arrays[0].shape[1]
-        if call.operator == "mse_loss":
-            target = arrays[1]
+        target: Any = arrays[-1] if call.operator == "mse_loss" else call.labels()
         if call.backward:  # forward and backward are one pass
             return lambda: forward(arrays[0], target, return_grad=True)[1]
         return lambda: forward(arrays[0], target)
@@ -103,6 +99,8 @@ def _backward(call: OperatorCall, arrays: list[Any], y: Any) -> Call:
     dy = call.gradient(y.shape)
     if call.operator == "conv2d":
         return lambda: ops.conv2d_backward(dy, x, arrays[1], **attributes)[0]
+    if call.operator == "add":
+        return lambda: ops.add_backward(dy, x.shape, arrays[1].shape)[0]
     if call.operator == "linear":
         return lambda: ops.linear_backward(dy, x, arrays[1])[0]
     if call.operator == "max_pool2d":

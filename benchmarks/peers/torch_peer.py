@@ -98,7 +98,7 @@ def operate(call: OperatorCall, threads: int) -> Call:
     functional = torch.nn.functional
     attributes = dict(call.attributes)
     if call.operator in ("cross_entropy", "mse_loss"):
-        labels = torch.arange(len(tensors[0])) % tensors[0].shape[1]
+        labels = torch.from_numpy(call.labels())
         tensors = [tensors[0], labels if call.operator == "cross_entropy" else tensors[1]]
     if call.operator in ("softmax", "log_softmax"):
         attributes = {"dim": attributes["axis"]}

@@ -11,15 +11,15 @@ std::string type_name(py::handle object) {
   throw DTypeError(std::string(name) + " must be a NumPy array of float32 or float64, got " + what);
 }
 
-bool is_exact_array(py::handle object) {
-  return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) ==
-         reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_);
-}
-
 constexpr int kDenseFlags =
     py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 }  // namespace
+
+bool is_exact_array(py::handle object) {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())) ==
+         reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_);
+}
 
 py::array dense(const char* name, py::handle object) {
   if (!py::isinstance<py::array>(object)) refuse(name, type_name(object));
@@ -53,6 +53,22 @@ py::array dense_as(const char* name, py::handle object, const py::array& like) {
                      "; operators never cast: convert one of them with astype");
   return array;
 }
+
+template <typename T>
+bool is_plain(py::handle object, const Shape& shape) {
+  if (!is_exact_array(object)) return false;
+  const auto* const array = py::detail::array_proxy(object.ptr());
+  const auto* const dtype = py::detail::array_descriptor_proxy(array->descr);
+  if (dtype->type_num != py::dtype::num_of<T>() || dtype->byteorder != '=' ||
+      (array->flags & kDenseFlags) != kDenseFlags || array->nd != static_cast<int>(shape.size()))
+    return false;
+  for (std::size_t axis = 0; axis < shape.size(); ++axis)
+    if (array->dimensions[axis] != shape[axis]) return false;
+  return true;
+}
+template bool is_plain<float>(py::handle, const Shape&);
+template bool is_plain<double>(py::handle, const Shape&);
+template bool is_plain<std::int64_t>(py::handle, const Shape&);
 
 std::optional<py::array> optional_dense_as(const char* name, py::handle object,
                                            const py::array& like) {
@@ -93,9 +109,23 @@ py::tuple to_tuple(const Shape& shape) {
 
 Shape to_shape(py::handle sequence) { return sequence.cast<Shape>(); }
 
+template <typename T>
+py::array empty(const Shape& shape) {
+  const auto& numpy = py::detail::npy_api::get();
+  Py_intptr_t sizes[32];
+  if (shape.size() > std::size(sizes)) throw ShapeError("an array has at most 32 axes");
+  std::copy(shape.begin(), shape.end(), sizes);
+  PyObject* const array = numpy.PyArray_NewFromDescr_(
+      numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(), static_cast<int>(shape.size()),
+      sizes, nullptr, nullptr, 0, nullptr);
+  if (!array) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(array);
+}
+template py::array empty<float>(const Shape&);
+template py::array empty<double>(const Shape&);
+
 py::array empty(const Shape& shape, const py::array& like) {
-  return is_double(like) ? py::array(py::array_t<double>(shape))
-                         : py::array(py::array_t<float>(shape));
+  return is_double(like) ? empty<double>(shape) : empty<float>(shape);
 }
 
 }  // namespace pynn

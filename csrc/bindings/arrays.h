@@ -27,6 +27,13 @@ py::array dense_as(const char* name, py::handle object, const py::array& like);
 // The same, where None stands for an array that is absent.
 std::optional<py::array> optional_dense_as(const char* name, py::handle object,
                                            const py::array& like);
+// Whether an object is an array of NumPy's own class, not of one derived from it.
+bool is_exact_array(py::handle object);
+// Whether an object can be read as it is: a plain array of T of this shape, C-contiguous and
+// aligned, in the machine's byte order.
+template <typename T>
+bool is_plain(py::handle object, const Shape& shape);
+
 // An array updated in place: writable, C-contiguous, of the dtype of `like`. Otherwise a
 // DTypeError.
 py::array in_place(const char* name, py::handle object, const py::array& like);
@@ -54,6 +61,8 @@ T* mutable_data(py::array& array) {
 }
 
 // A new C-contiguous array; its memory is not initialised.
+template <typename T>
+py::array empty(const Shape& shape);
 py::array empty(const Shape& shape, const py::array& like);
 
 // Calls function(T{}) with T float or double, as the array's dtype says.

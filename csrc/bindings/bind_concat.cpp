@@ -19,7 +19,7 @@ py::array concat(const std::vector<py::object>& objects, std::int64_t axis) {
   std::vector<py::array> arrays;
   std::vector<Shape> shapes;
   for (std::size_t i = 0; i < objects.size(); ++i) {
-    const std::string name = message("arrays[", i, "]");
+    const std::string name = "arrays[" + std::to_string(i) + "]";
     arrays.push_back(i == 0 ? dense(name.c_str(), objects[i])
                             : dense_as(name.c_str(), objects[i], arrays[0]));
     shapes.push_back(shape_of(arrays[i]));

@@ -1,7 +1,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "shapes/dense.h"
-#include "threaded/products.h"
+#include "threaded/linear.h"
 
 namespace pynn {
 namespace {
@@ -14,16 +14,13 @@ py::array linear(py::handle x_object, py::handle w_object, py::handle b_object) 
   const std::optional<py::array> b = optional_dense_as("b", b_object, x);
   const Shape x_shape = shape_of(x), w_shape = shape_of(w);
   py::array y = empty(linear_shape(x_shape, w_shape, optional_shape(b)), x);
+  const FewRowsShape s{rows_of(x_shape), w_shape[1], w_shape[0]};
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    Gemm<T> product;  // x w^T + b
-    product.M = rows_of(x_shape), product.N = w_shape[0], product.K = w_shape[1];
-    product.a = data<T>(x), product.a_row = product.K, product.a_column = 1;
-    product.b = data<T>(w), product.b_row = 1, product.b_column = product.K;
-    product.c = mutable_data<T>(y), product.c_row = product.N;
-    product.column_start = data<T>(b);
-    ReleaseGil nogil(work_of(product, {}));
-    multiply(product);
+    const T *x_data = data<T>(x), *w_data = data<T>(w), *b_data = data<T>(b);
+    T* y_data = mutable_data<T>(y);
+    ReleaseGil nogil(threaded::work_of(s));
+    threaded::linear(s, x_data, w_data, b_data, y_data);
   });
   return y;
 }
@@ -35,50 +32,26 @@ py::tuple linear_backward(py::handle dy_object, py::handle x_object, py::handle 
   const py::array dy = dense_as("dy", dy_object, x);
   const Shape x_shape = shape_of(x), w_shape = shape_of(w);
   require_shape("dy", dy, linear_shape(x_shape, w_shape, std::nullopt));
-  const std::int64_t rows = rows_of(x_shape), outputs = w_shape[0], inputs = w_shape[1];
-  py::object dx = py::none(), dw = py::none(), db = py::none();
+  const FewRowsShape s{rows_of(x_shape), w_shape[1], w_shape[0]};
+  const Shape shapes[3] = {x_shape, w_shape, {s.outputs}};
+  std::optional<py::array> gradients[3];
+  for (std::size_t i = 0; i < 3; ++i)
+    if (needs[i]) gradients[i] = empty(shapes[i], x);
   by_dtype(x, [&](auto zero) {
     using T = decltype(zero);
-    if (needs[0]) {
-      py::array result = empty(x_shape, x);
-      Gemm<T> product;  // dy w
-      product.M = rows, product.N = inputs, product.K = outputs;
-      product.a = data<T>(dy), product.a_row = outputs, product.a_column = 1;
-      product.b = data<T>(w), product.b_row = inputs, product.b_column = 1;
-      product.c = mutable_data<T>(result), product.c_row = inputs;
-      {
-        ReleaseGil nogil(work_of(product, {}));
-        multiply(product);
-      }
-      dx = result;
-    }
-    if (needs[1]) {
-      py::array result = empty(w_shape, x);
-      Gemm<T> product;  // dy^T x
-      product.M = outputs, product.N = inputs, product.K = rows;
-      product.a = data<T>(dy), product.a_row = 1, product.a_column = outputs;
-      product.b = data<T>(x), product.b_row = inputs, product.b_column = 1;
-      product.c = mutable_data<T>(result), product.c_row = inputs;
-      {
-        ReleaseGil nogil(work_of(product, {}));
-        multiply(product);
-      }
-      dw = result;
-    }
-    if (needs[2]) {
-      py::array result = empty({outputs}, x);
-      const T* dy_data = data<T>(dy);
-      T* db_data = mutable_data<T>(result);
-      {
-        ReleaseGil nogil(rows * outputs);
-        parallel_for(outputs, rows, [=](std::int64_t begin, std::int64_t end) {
-          isa_table<T>().bias.backward(rows, outputs, begin, end, dy_data, db_data);
-        });
-      }
-      db = result;
-    }
+    const T *x_data = data<T>(x), *w_data = data<T>(w), *dy_data = data<T>(dy);
+    T* out[3] = {};
+    for (std::size_t i = 0; i < 3; ++i)
+      if (gradients[i]) out[i] = mutable_data<T>(*gradients[i]);
+    ReleaseGil nogil(threaded::work_of(s));
+    if (out[0]) threaded::linear_backward_input(s, dy_data, w_data, out[0]);
+    if (out[1]) threaded::linear_backward_weight(s, dy_data, x_data, out[1]);
+    if (out[2]) threaded::linear_backward_bias(s, dy_data, out[2]);
   });
-  return py::make_tuple(dx, dw, db);
+  const auto object = [&](std::size_t i) -> py::object {
+    return gradients[i] ? py::object(*gradients[i]) : py::object(py::none());
+  };
+  return py::make_tuple(object(0), object(1), object(2));
 }
 
 }  // namespace

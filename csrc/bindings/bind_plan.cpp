@@ -83,7 +83,7 @@ class NodeReader {
     if (node.name == "dropout")
       return DropoutNode{a["p"].cast<double>(), a["node"].cast<std::uint32_t>(), x, y};
     if (node.name == "bias" && stored(in[1]) &&
-        element_count(shape(in[1])) == layout_of(shape(x)).features())
+        element_count(shape(in[1])) == layout_of(shape(x), 1).features())
       return BiasNode{x, in[1], y};
     if (node.name == "add" && in[1] >= 0 && !stored(in[1]) && shape(x) == shape(in[1]))
       return AddNode{x, in[1], y};
@@ -128,10 +128,17 @@ class AnyPass {
                             const py::args& settings) = 0;
   virtual int forward(int node) = 0;
   virtual int backward(int node) = 0;
+  // The one input and the output of whole passes.
+  virtual void set_ends(int input, int output) = 0;
+  virtual void set_loss(double label_smoothing, std::optional<std::int64_t> ignore_index,
+                        bool mean) = 0;
+  // Forward: the output. None where the object is not an array that can be read as it is, or where
+  // the number of threads is not the one that was planned for.
+  virtual py::object forward_all(py::handle x) = 0;
+  virtual void backward_all(const py::array& gradient, int node) = 0;
   // Forward, cross-entropy, backward and updates: the loss and the output. Where the loss is not
-  // finite, nothing is updated.
-  virtual py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
-                                   std::optional<std::int64_t> ignore_index, bool mean) = 0;
+  // finite, nothing is updated. None as above, and where the target is not labels (N,).
+  virtual py::object step_on_labels(py::handle x, py::handle target) = 0;
   virtual void release() = 0;
   virtual py::array read(int value) = 0;
   virtual void write(int value, const py::array& array) = 0;
@@ -217,38 +224,68 @@ class TypedPass final : public AnyPass {
       settings = rmsprop_settings<T>(number(0), number(1), number(2), number(3), number(4));
   }
   int forward(int node) override {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil(plan_.work());
     return plan_.forward(run_, node);
   }
   int backward(int node) override {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil(plan_.work());
     return plan_.backward(run_, node);
   }
-  py::tuple step_on_labels(int output, const py::array& target, double label_smoothing,
-                           std::optional<std::int64_t> ignore_index, bool mean) override {
-    const Shape& shape = plan_.value(output).shape;
+  void set_ends(int input, int output) override {
+    input_ = input;
+    output_ = output;
+    labels_shape_ = {plan_.value(output).shape[0]};
+  }
+  void set_loss(double label_smoothing, std::optional<std::int64_t> ignore_index,
+                bool mean) override {
     check_smoothing(label_smoothing);
-    require_shape("target", target, {shape[0]});
-    const py::array labels = checked_labels(target, {shape[0]}, shape[1], ignore_index);
+    smoothing_ = label_smoothing;
+    ignore_index_ = ignore_index;
+    mean_ = mean;
+  }
+  py::object forward_all(py::handle x) override {
+    if (!takes(x)) return py::none();
+    const auto array = py::reinterpret_borrow<py::array>(x);
+    inputs_held_.clear();
+    if (plan_.trains()) inputs_held_.push_back(array);
+    {
+      const ReleaseGil nogil(plan_.work());
+      plan_.set_input(run_, input_, data<T>(array));
+      plan_.forward(run_, 0);
+    }
+    return read(output_);
+  }
+  void backward_all(const py::array& gradient, int node) override {
+    write_gradient(output_, gradient, false);
+    backward(node);
+    release();
+  }
+  py::object step_on_labels(py::handle x, py::handle target) override {
+    if (!takes(x) || !is_labels(target)) return py::none();
+    const Shape& shape = plan_.value(output_).shape;
+    const py::array labels = checked_labels(py::reinterpret_borrow<py::array>(target),
+                                            labels_shape_, shape[1], ignore_index_);
+    const T* const x_data = data<T>(py::reinterpret_borrow<py::array>(x));
     losses_.resize(static_cast<std::size_t>(shape[0]));
     CrossEntropyTask<T> task{};
     task.positions = shape[0];
     task.C = shape[1];
     task.inner = 1;
     task.labels = data<std::int64_t>(labels);
-    task.ignored_label = ignore_index.value_or(-1);
-    task.smoothing = static_cast<T>(label_smoothing);
+    task.ignored_label = ignore_index_.value_or(-1);
+    task.smoothing = static_cast<T>(smoothing_);
     task.loss = losses_.data();
-    py::array_t<T> result(shape);
-    T* const rows = result.mutable_data();
+    py::array result = empty<T>(shape);
+    T* const rows = mutable_data<T>(result);
     double loss = 0;
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil(plan_.work());
       const double kept = total_weight<T>(task.labels, task.positions, task.ignored_label, nullptr);
-      const double factor = !mean ? 1 : kept == 0 ? 0 : 1 / kept;
+      const double factor = !mean_ ? 1 : kept == 0 ? 0 : 1 / kept;
       task.gradient_scale = static_cast<T>(factor);
+      plan_.set_input(run_, input_, x_data);
       plan_.forward_with_loss(run_, task);
-      plan_.read(run_, output, rows);
+      plan_.read(run_, output_, rows);
       if (factor != 0)
         for (const T part : losses_) loss += static_cast<double>(part);
       loss *= factor;
@@ -258,17 +295,17 @@ class TypedPass final : public AnyPass {
   }
   void release() override { inputs_held_.clear(); }
   py::array read(int value) override {
-    py::array_t<T> array(plan_.value(value).shape);
-    plan_.read(run_, value, array.mutable_data());
-    return std::move(array);
+    py::array array = empty<T>(plan_.value(value).shape);
+    plan_.read(run_, value, mutable_data<T>(array));
+    return array;
   }
   void write(int value, const py::array& array) override {
     plan_.write(run_, value, checked(array, plan_.value(value).shape));
   }
   py::array read_gradient(int value) override {
-    py::array_t<T> array(plan_.value(value).shape);
-    plan_.read_gradient(run_, value, array.mutable_data());
-    return std::move(array);
+    py::array array = empty<T>(plan_.value(value).shape);
+    plan_.read_gradient(run_, value, mutable_data<T>(array));
+    return array;
   }
   void write_gradient(int value, const py::array& array, bool add) override {
     plan_.write_gradient(run_, value, checked(array, plan_.value(value).shape), add);
@@ -281,11 +318,27 @@ class TypedPass final : public AnyPass {
     require_shape("array", array, shape);
     return data<T>(array);
   }
+  bool takes(py::handle x) const {
+    return is_plain<T>(x, plan_.value(input_).shape) && num_threads() == threads_;
+  }
+  bool is_labels(py::handle target) const {
+    if (is_plain<std::int64_t>(target, labels_shape_)) return true;
+    if (!is_exact_array(target)) return false;
+    const auto array = py::reinterpret_borrow<py::array>(target);
+    const char kind = array.dtype().kind();
+    return (kind == 'i' || kind == 'u') && shape_of(array) == labels_shape_;
+  }
 
   const Plan<T>& plan_;
   const py::object owner_;  // keeps the plan alive
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
+  const int threads_ = num_threads();
+  int input_ = -1, output_ = -1;
+  Shape labels_shape_;
+  double smoothing_ = 0;
+  std::optional<std::int64_t> ignore_index_;
+  bool mean_ = true;
   std::vector<T> losses_;                                             // of each sample
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
@@ -362,40 +415,11 @@ void bind_plan(py::module_& m) {
            })
       .def("forward", &AnyPass::forward, "node"_a)
       .def("backward", &AnyPass::backward, "node"_a)
-      .def(
-          "forward_all",
-          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
-             std::int64_t step, int output) {
-            pass.release();
-            pass.set_stream(seed, step, 0);
-            pass.set_input(input, array);
-            pass.forward(0);
-            return pass.read(output);
-          },
-          "input"_a, "array"_a, "seed"_a, "step"_a, "output"_a)
-      .def(
-          "backward_all",
-          [](AnyPass& pass, int output, const py::array& gradient, int node) {
-            pass.write_gradient(output, gradient, false);
-            pass.backward(node);
-            pass.release();
-          },
-          "output"_a, "gradient"_a, "node"_a)
-      .def(
-          "step_on_labels",
-          [](AnyPass& pass, int input, const py::array& array, std::uint64_t seed,
-             std::int64_t step, int output, const py::array& target, double label_smoothing,
-             std::optional<std::int64_t> ignore_index, bool mean) {
-            pass.release();
-            pass.set_stream(seed, step, 0);
-            pass.set_input(input, array);
-            py::tuple result =
-                pass.step_on_labels(output, target, label_smoothing, ignore_index, mean);
-            pass.release();
-            return result;
-          },
-          "input"_a, "array"_a, "seed"_a, "step"_a, "output"_a, "target"_a, "label_smoothing"_a,
-          "ignore_index"_a, "mean"_a)
+      .def("set_ends", &AnyPass::set_ends, "input"_a, "output"_a)
+      .def("set_loss", &AnyPass::set_loss, "label_smoothing"_a, "ignore_index"_a, "mean"_a)
+      .def("forward_all", &AnyPass::forward_all, "x"_a)
+      .def("backward_all", &AnyPass::backward_all, "gradient"_a, "node"_a)
+      .def("step_on_labels", &AnyPass::step_on_labels, "x"_a, "target"_a)
       .def("release", &AnyPass::release)
       .def("read", &AnyPass::read, "value"_a)
       .def("write", &AnyPass::write, "value"_a, "array"_a)

@@ -33,6 +33,10 @@ void check_labels(const Integer* labels, const Shape& target, std::int64_t class
 
 py::array checked_labels(const py::array& target, const Shape& shape, std::int64_t classes,
                          std::optional<std::int64_t> ignore_index) {
+  if (is_plain<std::int64_t>(target, shape)) {
+    check_labels(data<std::int64_t>(target), shape, classes, ignore_index);
+    return target;
+  }
   constexpr int kFlags = py::array::c_style | py::array::forcecast;
   if (target.dtype().kind() == 'u' && target.itemsize() == 8) {
     const py::array_t<std::uint64_t, kFlags> labels(target);
@@ -57,7 +61,7 @@ bool holds_integers(py::handle target) {
         "target must be an array of integers, or of probabilities of the dtype of logits, got "
         "dtype " +
         py::str(dtype).cast<std::string>());
-  if (py::hasattr(target, "mask"))
+  if (!is_exact_array(target) && py::hasattr(target, "mask"))
     throw DTypeError("target must not be a masked array; fill it first, with target.filled(value)");
   return true;
 }

@@ -4,7 +4,9 @@
 // that matrix exists at a time, in the second-level cache.
 #include "kernels/conv2d.h"
 
+#include "kernels/depthwise.h"
 #include "kernels/gemm.h"
+#include "kernels/padded.h"
 #include "kernels/tile.h"
 #include "simd/sum.h"
 
@@ -69,6 +71,7 @@ struct Sizes {
     flat_positions = round_up(smaller(w.OH, block_rows) * pitch);
     const std::int64_t elements =
         round_up(channels * seen_pixels) + kFlatTile + kRows * flat_positions + 2 * rows + 16;
+    depthwise = is_depthwise(s);
     flat = !pointwise && w.stride_h == 1 && w.stride_w == 1 && w.OW <= kBlockColumns &&
            4 * w.OW >= 3 * pitch && rows > 0 && w.OW > 0 && rows * kRows <= kPackedWeights &&
            elements <= kBlockRows * kRowStride;
@@ -79,6 +82,7 @@ struct Sizes {
   std::int64_t sample_blocks, position_blocks, channel_chunk, channel_chunks, row_chunks, shards;
   std::int64_t block_positions;  // of one sample in a block: whole rows, where that is possible
   bool pointwise;                // the column matrix is the image itself
+  bool depthwise;                // there are no products: see depthwise.h
   // Forward without a column matrix: rows of the output are laid `pitch` apart, as those of the
   // padded image are; then a row of the column matrix is a run of the image.
   bool flat;
@@ -311,20 +315,6 @@ FlatTile<T> find_flat_tile(std::int64_t rows) {
     return rows == R ? flat_tile<T, R, V> : find_flat_tile<T, V, R - 1>(rows);
 }
 
-// Rows top ... top + count of the padded image of one channel -> to (count, pitch).
-template <typename T>
-void copy_padded(const Window& w, std::int64_t pitch, std::int64_t top, std::int64_t count,
-                 const T* x, T* to) {
-  for (std::int64_t i = 0; i < count; ++i, to += pitch) {
-    const std::int64_t h = top + i - w.top;
-    const bool inside = h >= 0 && h < w.H;
-    if (inside) copy_run(w.W, x + h * w.W, to + w.left);
-    for (std::int64_t j = 0; j < (inside ? w.left : pitch); ++j) to[j] = T(0);
-    if (inside)
-      for (std::int64_t j = w.left + w.W; j < pitch; ++j) to[j] = T(0);
-  }
-}
-
 template <typename T>
 void forward_flat(const Conv2dShape& s, const Sizes& z, const Columns& c, std::int64_t g,
                   const T* x, const T* w, const T* b, T* y, const Parts<T>& parts) {
@@ -381,6 +371,14 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
     const std::int64_t g = unit / z.position_blocks % s.groups;
     const std::int64_t first = unit / (z.position_blocks * s.groups) * z.block;
     const Columns c = columns_of(z, first, smaller(s.N - first, z.block), unit % z.position_blocks);
+    if (z.depthwise && z.block_positions % s.window.OW == 0) {
+      for (std::int64_t n = first; n < first + c.samples; ++n)
+        pynn::PYNN_ISA::depthwise(s.window, c.first_position / s.window.OW,
+                                  (c.first_position + c.positions) / s.window.OW,
+                                  x + (n * s.C + g) * z.pixels, w + g * z.rows, b ? b[g] : T(0),
+                                  y + (n * s.O + g) * z.positions, parts.matrix);
+      continue;
+    }
     if (z.flat) {
       forward_flat(s, z, c, g, x, w, b, y, parts);
       continue;
@@ -425,6 +423,14 @@ void forward(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T
   }
 }
 
+// Times the zeros around an image, infinity would be NaN.
+template <typename T>
+bool all_finite(std::int64_t count, const T* w) {
+  bool finite = true;
+  for (std::int64_t i = 0; i < count; ++i) finite = finite && w[i] - w[i] == T(0);
+  return finite;
+}
+
 template <typename T>
 void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, const T* dy,
                     const T* w, T* dx, T* scratch) {
@@ -436,6 +442,12 @@ void backward_input(const Conv2dShape& s, std::int64_t begin, std::int64_t end, 
     const std::int64_t g = unit / z.channel_chunks % s.groups;
     const std::int64_t first = unit / (z.channel_chunks * s.groups) * z.block;
     const std::int64_t samples = smaller(s.N - first, z.block);
+    if (z.depthwise && all_finite(z.rows, w + g * z.rows)) {
+      for (std::int64_t n = first; n < first + samples; ++n)
+        depthwise_backward_input(s.window, dy + (n * s.O + g) * z.positions, w + g * z.rows,
+                                 dx + (n * s.C + g) * z.pixels, parts.matrix);
+      continue;
+    }
     const std::int64_t row_end = (channel + channels) * z.kernel;
     T* const dx_group = dx + (first * s.C + g * z.channels) * z.pixels;
     const bool whole = samples == 1 && z.pointwise;
@@ -481,6 +493,13 @@ void backward_weight(const Conv2dShape& s, std::int64_t begin, std::int64_t end,
     const std::int64_t g = unit / z.row_chunks % s.groups;
     const std::int64_t shard = unit / (z.row_chunks * s.groups);
     const std::int64_t sample_end = s.N * (shard + 1) / z.shards;
+    if (z.depthwise) {
+      const std::int64_t n = s.N * shard / z.shards;
+      depthwise_backward_weight(s.window, sample_end - n, dy + (n * s.O + g) * z.positions,
+                                s.O * z.positions, x + (n * s.C + g) * z.pixels, s.C * z.pixels,
+                                shards + (shard * s.O + g) * z.rows, parts.matrix);
+      continue;
+    }
 
     Gemm<T> product;
     product.M = z.outputs;

@@ -14,65 +14,144 @@ namespace {
 
 static_assert(kLanes == CrossEntropyTask<float>::kLanes, "a bundle has one position for each lane");
 constexpr std::int64_t kTile = 16;  // classes transposed at a time
+constexpr int kMany = CrossEntropyTask<float>::kMany;
 constexpr std::int64_t kPartial =
     64;  // exponentials added before they join the sum: it stays accurate for many classes
 
 // Where the first classes of a bundle's positions are.
+template <int L>
 struct Places {
-  std::int64_t base[kLanes];
+  std::int64_t base[L];
   int count;      // positions; the lanes left over repeat the last one and are dropped
   bool adjacent;  // all the lanes, one after the other
 };
 
-// tile (C, kLanes) = the classes of those positions.
-template <typename T>
-void gather(std::int64_t C, std::int64_t inner, const Places& places, const T* x, T* tile) {
+// tile (C, L) = the classes of those positions.
+template <typename T, int L>
+void gather(std::int64_t C, std::int64_t inner, const Places<L>& places, const T* x, T* tile) {
   const std::int64_t* base = places.base;
   if (inner != 1) {
     for (std::int64_t j = 0; j < C; ++j)
       if (places.adjacent)
-        for (int lane = 0; lane < kLanes; ++lane)
-          tile[j * kLanes + lane] = x[base[0] + lane + j * inner];
+        for (int lane = 0; lane < L; ++lane) tile[j * L + lane] = x[base[0] + lane + j * inner];
       else
-        for (int lane = 0; lane < kLanes; ++lane)
-          tile[j * kLanes + lane] = x[base[lane] + j * inner];
+        for (int lane = 0; lane < L; ++lane) tile[j * L + lane] = x[base[lane] + j * inner];
     return;
   }
   for (std::int64_t first = 0; first < C; first += kTile) {
     const std::int64_t last = first + kTile < C ? first + kTile : C;
-    for (int lane = 0; lane < kLanes; ++lane)
-      for (std::int64_t j = first; j < last; ++j) tile[j * kLanes + lane] = x[base[lane] + j];
+    for (int lane = 0; lane < L; ++lane)
+      for (std::int64_t j = first; j < last; ++j) tile[j * L + lane] = x[base[lane] + j];
   }
 }
 
 // The inverse.
-template <typename T>
-void scatter(std::int64_t C, std::int64_t inner, const Places& places, const T* tile, T* x) {
+template <typename T, int L>
+void scatter(std::int64_t C, std::int64_t inner, const Places<L>& places, const T* tile, T* x) {
   const std::int64_t* base = places.base;
   const int count = places.count;
   if (inner != 1) {
     for (std::int64_t j = 0; j < C; ++j)
       if (places.adjacent)
-        for (int lane = 0; lane < kLanes; ++lane)
-          x[base[0] + lane + j * inner] = tile[j * kLanes + lane];
+        for (int lane = 0; lane < L; ++lane) x[base[0] + lane + j * inner] = tile[j * L + lane];
       else
-        for (int lane = 0; lane < count; ++lane)
-          x[base[lane] + j * inner] = tile[j * kLanes + lane];
+        for (int lane = 0; lane < count; ++lane) x[base[lane] + j * inner] = tile[j * L + lane];
     return;
   }
   for (std::int64_t first = 0; first < C; first += kTile) {
     const std::int64_t last = first + kTile < C ? first + kTile : C;
     for (int lane = 0; lane < count; ++lane)
-      for (std::int64_t j = first; j < last; ++j) x[base[lane] + j] = tile[j * kLanes + lane];
+      for (std::int64_t j = first; j < last; ++j) x[base[lane] + j] = tile[j * L + lane];
   }
 }
 
+// The positions first, first + 1, ... and their labels: L lanes, of which `count` are there; the
+// others repeat the first one and are dropped. The logits of class j are x[j * x_step] and those
+// beside it, their gradient likewise in g, which may be null, or x.
+template <typename T, int L>
+void lines(const CrossEntropyTask<T>& task, std::int64_t first, int count, const T* x,
+           std::int64_t x_step, T* g, std::int64_t g_step) {
+  using Label = typename ExpConstants<T>::Bits;  // as wide as T
+  const std::int64_t C = task.C;
+  const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
+  Label label[L];
+  T own_mass[L];
+  bool any_ignored = false;
+  for (int lane = 0; lane < L; ++lane) {
+    const std::int64_t value = task.labels[first + (lane < count ? lane : 0)];
+    const bool ignored = value == task.ignored_label;
+    label[lane] = static_cast<Label>(value);
+    own_mass[lane] = ignored ? T(0) : task.weight ? task.weight[value] * sharp : sharp;
+    any_ignored = any_ignored || ignored;
+  }
+  T largest[L], own[L];
+  for (int lane = 0; lane < L; ++lane) own[lane] = largest[lane] = x[lane];
+  for (std::int64_t j = 1; j < C; ++j) {
+    const T* const x_j = x + j * x_step;
+    for (int lane = 0; lane < L; ++lane) {
+      largest[lane] = x_j[lane] > largest[lane] ? x_j[lane] : largest[lane];
+      own[lane] = label[lane] == static_cast<Label>(j) ? x_j[lane] : own[lane];
+    }
+  }
+
+  // mass: A; product: sum_j t_j d_j.
+  T mass[L] = {}, product[L] = {};
+  for (std::int64_t j = 0; j < C && task.smoothing > T(0); ++j) {
+    const T t = task.weight ? task.weight[j] * uniform : uniform;
+    for (int lane = 0; lane < L; ++lane) {
+      mass[lane] += t;
+      product[lane] += t * (x[j * x_step + lane] - largest[lane]);
+    }
+  }
+  for (int lane = 0; lane < L; ++lane) {
+    mass[lane] += own_mass[lane];
+    product[lane] += own_mass[lane] * (own[lane] - largest[lane]);
+  }
+
+  T sum[L] = {};
+  for (std::int64_t begin = 0; begin < C; begin += kPartial) {
+    const std::int64_t end = begin + kPartial < C ? begin + kPartial : C;
+    T partial[L] = {};
+    for (std::int64_t j = begin; j < end; ++j) {
+      T e[L];
+      for (int lane = 0; lane < L; ++lane) {
+        e[lane] = exponential_of_nonpositive(x[j * x_step + lane] - largest[lane]);
+        partial[lane] += e[lane];
+      }
+      for (int lane = 0; lane < L && g; ++lane) g[j * g_step + lane] = e[lane];
+    }
+    for (int lane = 0; lane < L; ++lane) sum[lane] += partial[lane];
+  }
+  T loss[L];
+  for (int lane = 0; lane < L; ++lane)
+    loss[lane] = mass[lane] * natural_log(sum[lane]) - product[lane];
+  for (int lane = 0; lane < count; ++lane) task.loss[first + lane] = loss[lane];
+  for (int lane = 0; lane < count && any_ignored; ++lane)
+    if (task.labels[first + lane] == task.ignored_label) task.loss[first + lane] = T(0);
+  if (!g) return;
+
+  T scale[L];
+  for (int lane = 0; lane < L; ++lane) {
+    scale[lane] = task.gradient_scale * mass[lane] / sum[lane];
+    own_mass[lane] *= task.gradient_scale;
+  }
+  for (std::int64_t j = 0; j < C; ++j) {
+    T* const g_j = g + j * g_step;
+    const T spread = task.gradient_scale * uniform * (task.weight ? task.weight[j] : T(1));
+    for (int lane = 0; lane < L; ++lane) {
+      const T others = g_j[lane] * scale[lane] - spread;
+      g_j[lane] = label[lane] == static_cast<Label>(j) ? others - own_mass[lane] : others;
+    }
+  }
+  for (int lane = 0; lane < count && any_ignored; ++lane)
+    if (task.labels[first + lane] == task.ignored_label)
+      for (std::int64_t j = 0; j < C; ++j) g[j * g_step + lane] = T(0);
+}
+
 // tile (C, kLanes): the logits of positions first ... first + count, at most kLanes of them, become
-// their gradient; their probabilities, if there are any, lie behind. The lanes left over are
-// dropped.
+// their gradient; their probabilities lie behind. The lanes left over are dropped.
 template <typename T>
-void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
-                 const std::int64_t (&label)[kLanes], T* tile) {
+void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
   const std::int64_t C = task.C;
   const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
   T largest[kLanes];
@@ -85,33 +164,15 @@ void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
   for (std::int64_t j = 0; j < C; ++j)
     for (int lane = 0; lane < kLanes; ++lane) tile[j * kLanes + lane] -= largest[lane];
 
-  // mass: A; inner product: sum_j t_j d_j.
   T mass[kLanes] = {}, product[kLanes] = {};
-  T* target = tile + C * kLanes;  // (C, kLanes), of probabilities only
-  if (task.probabilities) {
-    for (std::int64_t j = 0; j < C; ++j) {
-      const T weight = task.weight ? task.weight[j] : T(1);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        T& t = target[j * kLanes + lane];
-        t = (t * sharp + uniform) * weight;
-        mass[lane] += t;
-        product[lane] += t * tile[j * kLanes + lane];
-      }
-    }
-  } else {
-    if (task.smoothing > T(0))
-      for (std::int64_t j = 0; j < C; ++j) {
-        const T t = task.weight ? task.weight[j] * uniform : uniform;
-        for (int lane = 0; lane < kLanes; ++lane) {
-          mass[lane] += t;
-          product[lane] += t * tile[j * kLanes + lane];
-        }
-      }
+  T* target = tile + C * kLanes;  // (C, kLanes)
+  for (std::int64_t j = 0; j < C; ++j) {
+    const T weight = task.weight ? task.weight[j] : T(1);
     for (int lane = 0; lane < kLanes; ++lane) {
-      if (label[lane] == task.ignored_label) continue;
-      const T t = task.weight ? task.weight[label[lane]] * sharp : sharp;
+      T& t = target[j * kLanes + lane];
+      t = (t * sharp + uniform) * weight;
       mass[lane] += t;
-      product[lane] += t * tile[label[lane] * kLanes + lane];
+      product[lane] += t * tile[j * kLanes + lane];
     }
   }
 
@@ -127,13 +188,8 @@ void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
       }
     for (int lane = 0; lane < kLanes; ++lane) sum[lane] += partial[lane];
   }
-  T loss[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane)
-    loss[lane] = mass[lane] * natural_log(sum[lane]) - product[lane];
-  for (int lane = 0; lane < count; ++lane) {
-    const bool ignored = task.labels && label[lane] == task.ignored_label;
-    task.loss[first + lane] = ignored ? T(0) : loss[lane];
-  }
+  for (int lane = 0; lane < count; ++lane)
+    task.loss[first + lane] = mass[lane] * natural_log(sum[lane]) - product[lane];
   if (!task.gradient) return;
 
   T scale[kLanes];
@@ -141,60 +197,51 @@ void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
     scale[lane] = task.gradient_scale * mass[lane] / sum[lane];
   for (std::int64_t j = 0; j < C; ++j) {
     T* g = tile + j * kLanes;
-    if (task.probabilities) {
-      for (int lane = 0; lane < kLanes; ++lane)
-        g[lane] = g[lane] * scale[lane] - task.gradient_scale * target[j * kLanes + lane];
-    } else {
-      const T spread = task.gradient_scale * uniform * (task.weight ? task.weight[j] : T(1));
-      for (int lane = 0; lane < kLanes; ++lane) g[lane] = g[lane] * scale[lane] - spread;
-    }
+    for (int lane = 0; lane < kLanes; ++lane)
+      g[lane] = g[lane] * scale[lane] - task.gradient_scale * target[j * kLanes + lane];
   }
-  if (task.labels)
-    for (int lane = 0; lane < count; ++lane) {
-      if (label[lane] == task.ignored_label) {
-        for (std::int64_t j = 0; j < C; ++j) tile[j * kLanes + lane] = T(0);
-      } else {
-        const T t = task.weight ? task.weight[label[lane]] * sharp : sharp;
-        tile[label[lane] * kLanes + lane] -= task.gradient_scale * t;
-      }
-    }
 }
 
-// The positions first ... first + count, at most kLanes of them; the lanes left over repeat the
+// The positions first ... first + count, at most L of them; the lanes left over repeat the
 // last one and are dropped.
-template <typename T>
+template <typename T, int L>
 void bundle(const CrossEntropyTask<T>& task, std::int64_t first, int count, T* tile) {
   const std::int64_t C = task.C;
-  Places places{{}, count, false};
-  std::int64_t label[kLanes];
-  std::int64_t position = first, n = first / task.inner, i = first % task.inner;
-  for (int lane = 0; lane < kLanes; ++lane) {
+  Places<L> places{{}, count, false};
+  std::int64_t n = first / task.inner, i = first % task.inner;
+  for (int lane = 0; lane < L; ++lane) {
     places.base[lane] = n * C * task.inner + i;
-    label[lane] = task.labels ? task.labels[position] : -1;
     if (lane + 1 >= count) continue;
-    ++position;
     if (++i == task.inner) {
       i = 0;
       ++n;
     }
   }
-  places.adjacent = count == kLanes && places.base[kLanes - 1] - places.base[0] == kLanes - 1;
+  places.adjacent = count == L && places.base[L - 1] - places.base[0] == L - 1;
 
   gather(C, task.inner, places, task.logits, tile);
-  if (task.probabilities) gather(C, task.inner, places, task.probabilities, tile + C * kLanes);
-  to_gradient(task, first, count, label, tile);
+  if (L == kLanes && task.probabilities) {
+    gather(C, task.inner, places, task.probabilities, tile + C * L);
+    to_gradient(task, first, count, tile);
+  } else {
+    lines<T, L>(task, first, count, tile, L, task.gradient ? tile : nullptr, L);
+  }
   if (task.gradient) scatter(C, task.inner, places, tile, task.gradient);
+}
+
+// Labels of positions that lie side by side, of one sample.
+template <typename T, int L>
+void adjacent(const CrossEntropyTask<T>& task, std::int64_t first) {
+  const std::int64_t at = first / task.inner * task.C * task.inner + first % task.inner;
+  lines<T, L>(task, first, L, task.logits + at, task.inner,
+              task.gradient ? task.gradient + at : nullptr, task.inner);
 }
 
 // The same, where they lie in lanes already.
 template <typename T>
 void run_block(const CrossEntropyTask<T>& task, std::int64_t first, int count, const T* logits,
                T* gradient) {
-  std::int64_t label[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane)
-    label[lane] = task.labels[first + (lane < count ? lane : 0)];
-  for (std::int64_t i = 0; i < task.C * kLanes; ++i) gradient[i] = logits[i];
-  to_gradient(task, first, count, label, gradient);
+  lines<T, kLanes>(task, first, count, logits, kLanes, gradient, kLanes);
   for (std::int64_t j = 0; j < task.C; ++j)
     for (int lane = count; lane < kLanes; ++lane) gradient[j * kLanes + lane] = T(0);
 }
@@ -247,8 +294,25 @@ void run(const CrossEntropyTask<T>& task, std::int64_t begin, std::int64_t end, 
     for (std::int64_t position = begin; position < end; ++position) row(task, position);
     return;
   }
-  for (std::int64_t first = begin; first < end; first += kLanes)
-    bundle(task, first, static_cast<int>(end - first < kLanes ? end - first : kLanes), workspace);
+  std::int64_t count;
+  for (std::int64_t first = begin; first < end; first += count) {
+    const std::int64_t left = end - first, here = task.inner - first % task.inner;
+    const std::int64_t together = left < here ? left : here;
+    count = left < kLanes ? left : kLanes;
+    if (!task.labels) {
+      bundle<T, kLanes>(task, first, static_cast<int>(count), workspace);
+    } else if (together >= kMany) {
+      adjacent<T, kMany>(task, first);
+      count = kMany;
+    } else if (together >= kLanes) {
+      adjacent<T, kLanes>(task, first);
+    } else if (task.inner == 1 && left > kLanes) {
+      count = left < kMany ? left : kMany;
+      bundle<T, kMany>(task, first, static_cast<int>(count), workspace);
+    } else {
+      bundle<T, kLanes>(task, first, static_cast<int>(count), workspace);
+    }
+  }
 }
 
 }  // namespace

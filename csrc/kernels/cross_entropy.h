@@ -9,6 +9,7 @@ namespace pynn {
 template <typename T>
 struct CrossEntropyTask {
   static constexpr std::int64_t kLanes = 16;  // positions handled together
+  static constexpr std::int64_t kMany = 64;   // or these: they hide each other's latency
   static constexpr std::int64_t kLong = 64;   // contiguous classes from here on are handled alone
 
   std::int64_t positions, C, inner;
@@ -21,7 +22,7 @@ struct CrossEntropyTask {
   T gradient_scale;
   T* loss;      // of each position
   T* gradient;  // gradient_scale * d loss / d logits; may be null
-  std::int64_t workspace() const { return C * kLanes * (probabilities ? 2 : 1); }
+  std::int64_t workspace() const { return C * kMany; }
 };
 
 template <typename T>

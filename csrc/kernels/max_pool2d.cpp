@@ -85,6 +85,181 @@ struct CodeVectors {
   typedef std::uint8_t narrow __attribute__((vector_size(kLanes<T>)));
 };
 
+// The larger of best and value, and where it is; the first of equal values wins, and the first NaN
+// over everything.
+template <typename T>
+PYNN_INLINE void take(typename VectorType<T>::type value, int place,
+                      typename VectorType<T>::type& best, typename CodeVectors<T>::wide& code) {
+  using Wide = typename CodeVectors<T>::wide;
+  const Wide wins = ~(Wide)(value <= best) & (Wide)(best == best);
+  best = wins ? value : best;
+  code = wins ? Wide{} + static_cast<Codes<T>>(place) : code;
+}
+
+// Every other lane of a and b, one after the other, from the first or the second on.
+template <typename T>
+PYNN_INLINE Vector<T> even_lanes(typename VectorType<T>::type a, typename VectorType<T>::type b) {
+  if constexpr (kLanes<T> == 16)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  else if constexpr (kLanes<T> == 8)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+  else if constexpr (kLanes<T> == 4)
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+  else
+    return __builtin_shufflevector(a, b, 0, 2);
+}
+template <typename T>
+PYNN_INLINE Vector<T> odd_lanes(typename VectorType<T>::type a, typename VectorType<T>::type b) {
+  if constexpr (kLanes<T> == 16)
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  else if constexpr (kLanes<T> == 8)
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+  else if constexpr (kLanes<T> == 4)
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+  else
+    return __builtin_shufflevector(a, b, 1, 3);
+}
+
+PYNN_INLINE bool halves(const Window& w) {
+  return w.KH == 2 && w.KW == 2 && w.stride_h == 2 && w.stride_w == 2 && w.top == 0 &&
+         w.left == 0 && 2 * w.OH <= w.H && 2 * w.OW <= w.W;
+}
+
+// A row of windows of 2 x 2 side by side: `count` of them, at most a vector. x_row is between the
+// two rows of x.
+template <typename T>
+PYNN_INLINE void halve(std::int64_t count, const T* x, std::int64_t x_row, T* y,
+                       std::uint8_t* codes) {
+  constexpr int lanes = kLanes<T>;
+  T edge[4 * lanes];
+  if (count < lanes) {
+    for (int i = 0; i < 2; ++i) copy_run(2 * count, x + i * x_row, edge + i * 2 * lanes);
+    for (int i = 0; i < 2; ++i)
+      for (std::int64_t j = 2 * count; j < 2 * lanes; ++j) edge[i * 2 * lanes + j] = T(0);
+    x = edge;
+    x_row = 2 * lanes;
+  }
+  typename CodeVectors<T>::wide code = {};
+  Vector<T> best = {};
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Vector<T> left = load(x + i * x_row), right = load(x + i * x_row + lanes);
+    const Vector<T> even = even_lanes<T>(left, right), odd = odd_lanes<T>(left, right);
+    if (i == 0)
+      best = even;
+    else
+      take<T>(even, 2, best, code);
+    take<T>(odd, 2 * i + 1, best, code);
+  }
+  const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
+  if (count == lanes) {
+    store<T>(y, best);
+    if (codes) __builtin_memcpy(codes, &narrow, sizeof narrow);
+    return;
+  }
+  store<T>(edge, best);
+  copy_run(count, edge, y);
+  std::uint8_t few[lanes];
+  __builtin_memcpy(few, &narrow, sizeof narrow);
+  for (std::int64_t i = 0; codes && i < count; ++i) codes[i] = few[i];
+}
+
+template <typename T>
+void forward_codes(const Window& w, std::int64_t begin, std::int64_t end, const T* x, T* y,
+                   std::uint8_t* codes) {
+  constexpr int lanes = kLanes<T>;
+  const bool by_halves = halves(w);
+  for (std::int64_t plane = begin; plane < end; ++plane) {
+    const T* const image = x + plane * w.H * w.W;
+    for (std::int64_t oh = 0; oh < w.OH; ++oh) {
+      const std::int64_t at = (plane * w.OH + oh) * w.OW;
+      if (by_halves) {
+        for (std::int64_t ow = 0; ow < w.OW; ow += lanes)
+          halve(w.OW - ow < lanes ? w.OW - ow : lanes, image + (2 * oh * w.W + 2 * ow), w.W,
+                y + at + ow, codes ? codes + at + ow : nullptr);
+        continue;
+      }
+      const std::int64_t h = oh * w.stride_h - w.top;
+      const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;
+      for (std::int64_t ow = 0; ow < w.OW; ++ow) {
+        const std::int64_t v = ow * w.stride_w - w.left;
+        const std::int64_t kw_begin = v < 0 ? -v : 0, kw_end = v + w.KW < w.W ? w.KW : w.W - v;
+        const T* const window = image + h * w.W + v;
+        std::int64_t code = kh_begin * w.KW + kw_begin;
+        T best = window[kh_begin * w.W + kw_begin];
+        for (std::int64_t kh = kh_begin; kh < kh_end; ++kh)
+          for (std::int64_t kw = kw_begin; kw < kw_end; ++kw) {
+            const T value = window[kh * w.W + kw];
+            const bool wins = !(value <= best) && best == best;
+            best = wins ? value : best;
+            code = wins ? kh * w.KW + kw : code;
+          }
+        y[at + ow] = best;
+        if (codes) codes[at + ow] = static_cast<std::uint8_t>(code);
+      }
+    }
+  }
+}
+
+// The reverse of halve, into two rows of dx.
+template <typename T>
+PYNN_INLINE void double_back(std::int64_t count, const T* dy, const std::uint8_t* codes, bool add,
+                             T* dx, std::int64_t dx_row) {
+  constexpr int lanes = kLanes<T>;
+  using Wide = typename CodeVectors<T>::wide;
+  T edge[2 * lanes];
+  std::uint8_t few[lanes] = {};
+  if (count < lanes) {
+    copy_run(count, dy, edge);
+    for (std::int64_t i = 0; i < count; ++i) few[i] = codes[i];
+    dy = edge;
+    codes = few;
+  }
+  const Vector<T> gradient = load(dy), zero = {};
+  typename CodeVectors<T>::narrow narrow;
+  __builtin_memcpy(&narrow, codes, sizeof narrow);
+  const Wide code = __builtin_convertvector(narrow, Wide);
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Vector<T> even = code == Wide{} + static_cast<Codes<T>>(2 * i) ? gradient : zero;
+    const Vector<T> odd = code == Wide{} + static_cast<Codes<T>>(2 * i + 1) ? gradient : zero;
+    T* const to = dx + i * dx_row;
+    T* const pixels = count == lanes ? to : edge;
+    if (count < lanes && add) copy_run(2 * count, to, edge);
+    const Vector<T> left = interleave_low<T>(even, odd), right = interleave_high<T>(even, odd);
+    store<T>(pixels, add ? load(pixels) + left : left);
+    store<T>(pixels + lanes, add ? load(pixels + lanes) + right : right);
+    if (count < lanes) copy_run(2 * count, edge, to);
+  }
+}
+
+template <typename T>
+void backward_codes(const Window& w, std::int64_t begin, std::int64_t end, const T* dy,
+                    const std::uint8_t* codes, bool add, T* dx) {
+  constexpr int lanes = kLanes<T>;
+  const bool by_halves = halves(w);
+  const bool covered = by_halves && 2 * w.OH == w.H && 2 * w.OW == w.W;
+  for (std::int64_t plane = begin; plane < end; ++plane) {
+    T* const image = dx + plane * w.H * w.W;
+    if (!add && !covered)
+      for (std::int64_t i = 0; i < w.H * w.W; ++i) image[i] = T(0);
+    for (std::int64_t oh = 0; oh < w.OH; ++oh) {
+      const std::int64_t at = (plane * w.OH + oh) * w.OW;
+      if (by_halves) {
+        for (std::int64_t ow = 0; ow < w.OW; ow += lanes)
+          double_back(w.OW - ow < lanes ? w.OW - ow : lanes, dy + at + ow, codes + at + ow, add,
+                      image + (2 * oh * w.W + 2 * ow), w.W);
+        continue;
+      }
+      for (std::int64_t ow = 0; ow < w.OW; ++ow) {
+        const std::int64_t h = oh * w.stride_h - w.top + codes[at + ow] / w.KW;
+        const std::int64_t v = ow * w.stride_w - w.left + codes[at + ow] % w.KW;
+        image[h * w.W + v] += dy[at + ow];
+      }
+    }
+  }
+}
+
 // Windows inside the image, of a known size.
 template <typename T, int KH, int KW>
 PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, std::uint8_t* codes) {
@@ -97,10 +272,7 @@ PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, std::
 #pragma GCC unroll 3
       for (int kw = 0; kw < KW; ++kw) {
         if (kh + kw == 0) continue;
-        const Vector<T> value = load(window + kh * x_row + kw * kBlockLanes + part);
-        const Wide wins = ~(Wide)(value <= best) & (Wide)(best == best);
-        best = wins ? value : best;
-        code = wins ? Wide{} + static_cast<Codes<T>>(kh * KW + kw) : code;
+        take<T>(load(window + kh * x_row + kw * kBlockLanes + part), kh * KW + kw, best, code);
       }
     store<T>(y + part, best);
     if (codes) {
@@ -141,11 +313,8 @@ void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::i
         Wide code = Wide{} + static_cast<Codes<T>>(kh_begin * w.KW + kw_begin);
         for (std::int64_t kh = kh_begin; kh < kh_end; ++kh)
           for (std::int64_t kw = kw_begin; kw < kw_end; ++kw) {
-            const Vector<T> value = load(window + kh * x_row + kw * kBlockLanes + part);
-            // The first of equal values wins, and the first NaN over everything.
-            const Wide wins = ~(Wide)(value <= best) & (Wide)(best == best);
-            best = wins ? value : best;
-            code = wins ? Wide{} + static_cast<Codes<T>>(kh * w.KW + kw) : code;
+            take<T>(load(window + kh * x_row + kw * kBlockLanes + part),
+                    static_cast<int>(kh * w.KW + kw), best, code);
           }
         store<T>(y + oh * y_row + ow * kBlockLanes + part, best);
         if (codes) {
@@ -227,10 +396,12 @@ void backward_block(const Window& w, const T* dy, const std::uint8_t* codes, boo
 }  // namespace
 
 void get(MaxPool2dKernels<float>& k) {
-  k = {forward<float>, backward<float>, forward_block<float>, backward_block<float>};
+  k = {forward<float>,        backward<float>,      forward_codes<float>,
+       backward_codes<float>, forward_block<float>, backward_block<float>};
 }
 void get(MaxPool2dKernels<double>& k) {
-  k = {forward<double>, backward<double>, forward_block<double>, backward_block<double>};
+  k = {forward<double>,        backward<double>,      forward_codes<double>,
+       backward_codes<double>, forward_block<double>, backward_block<double>};
 }
 
 }  // namespace pynn::PYNN_ISA

@@ -17,6 +17,13 @@ struct MaxPool2dKernels {
   // False where an entry of argmax lies outside the image; nothing is written for it.
   bool (*backward)(std::int64_t pixels, std::int64_t positions, std::int64_t begin,
                    std::int64_t end, const T* dy, const std::int64_t* argmax, T* dx);
+  // The same with codes (planes, OH, OW) instead of argmax, which say where in its window a maximum
+  // is, kh * KW + kw; they may be null.
+  void (*forward_codes)(const Window& w, std::int64_t begin, std::int64_t end, const T* x, T* y,
+                        std::uint8_t* codes);
+  // dx, or with `add` what dx is increased by.
+  void (*backward_codes)(const Window& w, std::int64_t begin, std::int64_t end, const T* dy,
+                         const std::uint8_t* codes, bool add, T* dx);
   // One image of 16 samples that lie in the lanes: x (H, W, 16) with x_row elements between its
   // rows, y (OH, OW, 16) likewise. codes (OH, OW, 16): which pixel of the window, kh * KW + kw; may
   // be null.

@@ -22,12 +22,21 @@ class BiasStage final : public Stage<T> {
         db_(builder.value(node.b).needed),
         db_again_(db_again) {
     if (builder.backward && db_) builder.arena.keep_whole(dy_data_);
+    if (builder.backward && db_ && x_.is_array()) part_ = builder.backward_scratch(x_.features());
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
     const T* const x = run.at(x_data_, blocks);
     const T* const b = run.stored[static_cast<std::size_t>(node_.b)];
     T* const y = run.at(y_data_, blocks);
+    if (x_.is_array()) {
+      const std::int64_t features = x_.features();
+      parallel_for(blocks.count(), features * 2, [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t first = (blocks.begin + begin) * features;
+        isa_table<T>().bias.forward(end - begin, features, x + first, b, y + first);
+      });
+      return;
+    }
     const std::int64_t rows = x_.channels * x_.height;  // of images
     parallel_for(blocks.count() * rows, x_.width * kBlockLanes * 2,
                  [&](std::int64_t begin, std::int64_t end) {
@@ -52,6 +61,14 @@ class BiasStage final : public Stage<T> {
     const T* const dy = run.at(dy_data_);
     const std::int64_t features = gradient_.features();
     const ParameterGradient<T> db(run, node_.b, db_again_);
+    if (gradient_.is_array()) {
+      T* const sums = db.updates() || db.add() ? run.at(part_) : db.memory();
+      parallel_for(features, gradient_.samples * 2, [&](std::int64_t begin, std::int64_t end) {
+        isa_table<T>().bias.backward(gradient_.samples, features, begin, end, dy, sums);
+        db.write(begin, end - begin, sums + begin);
+      });
+      return;
+    }
     parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
                  [&](std::int64_t begin, std::int64_t end) {
                    T* const part = db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
@@ -70,6 +87,7 @@ class BiasStage final : public Stage<T> {
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
   const bool db_, db_again_;
+  int part_ = -1;  // the gradient of b, where it does not go to its memory at once
 };
 
 }  // namespace

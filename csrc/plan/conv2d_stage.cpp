@@ -3,6 +3,7 @@
 #include "plan/conv2d_stage.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -392,10 +393,11 @@ class Conv2dStage final : public Stage<T> {
             for (const Piece& piece : sweep.strips[static_cast<std::size_t>(unit % strips)]) {
               const PixelClass& c_class = sweep.classes[piece.pixel_class];
               product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
-              product.depth_block = depth_block(product.rows, product.depth);
               product.a_offsets = c_class.a_offsets.data();
               product.b_offsets = c_class.b_offsets.data();
               product.columns = piece.end - piece.begin;
+              product.depth_block =
+                  depth_block(product.rows, product.depth, product.columns, b_layout, c_layout);
               product.b_columns = c_class.b_columns.data() + piece.begin;
               product.c_columns = c_class.c_columns.data() + piece.begin;
               isa_table<T>().outer_product.run(product);
@@ -404,10 +406,21 @@ class Conv2dStage final : public Stage<T> {
         });
   }
 
-  // A tile of few rows reads as much of B as one of many: what it reads of a few channels stays in
-  // the first-level cache.
-  std::int64_t depth_block(std::int64_t rows, std::int64_t depth) const {
-    const std::int64_t most = rows <= 2 ? shape_.window.KH * shape_.window.KW : 384;
+  // Of k, so many that what is read of B stays in the second-level cache, while all rows of A pass;
+  // but C is read and written again for each block of k. A tile of few rows reads as much of B as
+  // one of many: what it reads of a few channels stays in the first-level cache.
+  std::int64_t depth_block(std::int64_t rows, std::int64_t depth, std::int64_t pixels,
+                           const Layout& from, const Layout& to) const {
+    constexpr std::int64_t kMost = 896, kCacheBytes = 512 * 1024;
+    const Window& w = shape_.window;
+    std::int64_t most = w.KH * w.KW;
+    if (rows > 2) {
+      const std::int64_t lines =
+          std::min(((pixels - 1) / to.width + 2) * from.height / to.height + w.KH * w.dilation_h,
+                   from.height);
+      const std::int64_t channel = lines * from.row() * static_cast<std::int64_t>(sizeof(T));
+      most = std::clamp(kCacheBytes / channel * most, std::int64_t{128}, kMost);
+    }
     const std::int64_t parts = std::max<std::int64_t>((depth + most - 1) / most, 1);
     return std::max<std::int64_t>((depth + parts - 1) / parts, 1);
   }
@@ -431,36 +444,59 @@ class Conv2dStage final : public Stage<T> {
                  });
   }
 
+  // A unit of work sums the gradients of some outputs and columns. Its sums stay in the
+  // second-level cache while it walks through the images of both, which other units read again:
+  // `rows` outputs and as many columns as then fit read the least in all.
+  struct WeightUnits {
+    std::int64_t rows, panels;  // how many units, by outputs and by columns
+  };
+  WeightUnits weight_units(std::int64_t outputs, std::int64_t columns) const {
+    const auto& kernels = isa_table<T>().dot_product;
+    constexpr std::int64_t kSumBytes = 256 * 1024;
+    constexpr std::int64_t kUnits = 16;  // so that threads have about equal work
+    const std::int64_t sums = kSumBytes / static_cast<std::int64_t>(sizeof(T)) / kernels.lanes;
+    const std::int64_t taps = shape_.window.KH * shape_.window.KW;
+    const double balanced =
+        std::sqrt(static_cast<double>(sums * x_.pixels()) /
+                  static_cast<double>(std::max<std::int64_t>(taps * dy_.pixels(), 1)));
+    const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
+    std::int64_t tiles = static_cast<std::int64_t>(balanced) / kernels.rows + 1;
+    for (;; --tiles) {
+      const std::int64_t rows = std::clamp<std::int64_t>(outputs, 1, tiles * kernels.rows);
+      const WeightUnits units{(outputs + rows - 1) / rows,
+                              std::min(rows * columns / sums + 1, column_tiles)};
+      if (tiles == 1 || dy_.blocks() * shape_.groups * units.rows * units.panels >= kUnits)
+        return units;
+    }
+  }
+
   // The weight gradient of each of these blocks, in its shard.
   void weight_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const auto& kernels = isa_table<T>().dot_product;
     const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
     const auto columns = static_cast<std::int64_t>(taps_.size());
     const auto positions = dy_.pixels();
-    const std::int64_t row_tiles = (outputs + kernels.rows - 1) / kernels.rows;
-    constexpr std::int64_t kSumBytes = 128 * 1024;  // that stay in the second-level cache
+    const WeightUnits units = weight_units(outputs, columns);
     const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
-    const std::int64_t sum_bytes =
-        kernels.rows * columns * kernels.lanes * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t panels = std::min(sum_bytes / kSumBytes + 1, column_tiles);
-    constexpr std::int64_t kPositions =
-        128;  // whose gradients, of a tile's rows, stay in the first
+    constexpr std::int64_t kPositions = 64;  // whose gradients, of a tile's rows, stay in the first
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
     const T* const x = run.at(x_data_, blocks);
     T* const shards = run.at(shards_);
-    const std::int64_t work = 2 * kernels.rows * (columns / panels + 1) * positions * kBlockLanes;
-    const std::int64_t tasks = shape_.groups * row_tiles * panels;
+    const std::int64_t tasks = shape_.groups * units.rows * units.panels;
+    const std::int64_t work =
+        2 * weight_count() * positions * kBlockLanes / std::max<std::int64_t>(tasks, 1);
     parallel_for(blocks.count() * tasks, work, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t unit = begin; unit < end; ++unit) {
         const std::int64_t block = blocks.begin + unit / tasks, task = unit % tasks;
-        const std::int64_t group = task / panels / row_tiles, tile = task / panels % row_tiles;
-        const std::int64_t row = outputs * tile / row_tiles;
-        const std::int64_t first = group * outputs + row, panel = task % panels;
-        const std::int64_t column = columns * (column_tiles * panel / panels) / column_tiles;
-        const std::int64_t end_column =
-            columns * (column_tiles * (panel + 1) / panels) / column_tiles;
+        const std::int64_t group = task / units.panels / units.rows;
+        const std::int64_t part = task / units.panels % units.rows, panel = task % units.panels;
+        const std::int64_t row = outputs * part / units.rows, first = group * outputs + row;
+        const auto column_of = [&](std::int64_t number) {
+          return columns * (column_tiles * number / units.panels) / column_tiles;
+        };
+        const std::int64_t column = column_of(panel), end_column = column_of(panel + 1);
         DotProduct<T> product;
-        product.rows = outputs * (tile + 1) / row_tiles - row;
+        product.rows = outputs * (part + 1) / units.rows - row;
         product.columns = end_column - column;
         product.a_row = dy_.plane();
         product.b = x + block * x_.block() + group * channels * x_.plane();

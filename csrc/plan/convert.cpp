@@ -34,6 +34,10 @@ struct Runs {
 
 template <typename T>
 void to_blocks(const Layout& layout, const T* rows, T* blocks) {
+  if (layout.is_array()) {
+    std::copy_n(rows, layout.size(), blocks);
+    return;
+  }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
   parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
@@ -54,28 +58,28 @@ void to_blocks(const Layout& layout, const T* rows, T* blocks) {
 }
 
 template <typename T>
-void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch) {
+void from_blocks(const Layout& layout, const T* blocks, T* rows) {
+  if (layout.is_array()) {
+    std::copy_n(blocks, layout.size(), rows);
+    return;
+  }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
-  parallel_for(
-      layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
-      [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t unit = begin; unit < end; ++unit) {
-          const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
-          T* to[kBlockLanes];
-          for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-            const std::int64_t sample = block * kBlockLanes + lane;
-            to[lane] =
-                sample < layout.samples ? rows + sample * pitch + run * runs.length : nullptr;
-          }
-          kernels.scatter(runs.count(run), blocks + block * layout.block() + runs.offset(run), to);
-        }
-      });
-}
-
-template <typename T>
-void from_blocks(const Layout& layout, const T* blocks, T* rows) {
-  from_blocks(layout, blocks, rows, layout.features());
+  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
+                   T* to[kBlockLanes];
+                   for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+                     const std::int64_t sample = block * kBlockLanes + lane;
+                     to[lane] = sample < layout.samples
+                                    ? rows + sample * layout.features() + run * runs.length
+                                    : nullptr;
+                   }
+                   kernels.scatter(runs.count(run),
+                                   blocks + block * layout.block() + runs.offset(run), to);
+                 }
+               });
 }
 
 template <typename T>
@@ -111,7 +115,6 @@ void clear_halo(const Layout& layout, T* blocks) {
 #define PYNN_INSTANTIATE(T)                                                          \
   template void to_blocks(const Layout&, const T*, T*);                              \
   template void from_blocks(const Layout&, const T*, T*);                            \
-  template void from_blocks(const Layout&, const T*, T*, std::int64_t);              \
   template void copy_blocks(const Layout&, const T*, const Layout&, T*, BlockRange); \
   template void clear_halo(const Layout&, T*);
 PYNN_INSTANTIATE(float)

@@ -1,4 +1,4 @@
-// Arrays (N, ...) into a plan's blocks and back.
+// Arrays (N, ...) into a plan's blocks and back; where a plan has arrays itself, copies.
 #pragma once
 
 #include "plan/stage.h"
@@ -10,9 +10,6 @@ template <typename T>
 void to_blocks(const Layout& layout, const T* rows, T* blocks);
 template <typename T>
 void from_blocks(const Layout& layout, const T* blocks, T* rows);
-// rows (N, pitch): the first features() elements of each.
-template <typename T>
-void from_blocks(const Layout& layout, const T* blocks, T* rows, std::int64_t pitch);
 // Between two layouts of the same features in the same order, one of which has a halo.
 template <typename T>
 void copy_blocks(const Layout& from_layout, const T* from, const Layout& to_layout, T* to,

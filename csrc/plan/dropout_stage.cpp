@@ -36,7 +36,8 @@ class DropoutStage final : public Stage<T> {
   StageReport report() const override { return {message("dropout ", node_.p), 0, 0}; }
 
  private:
-  // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy.
+  // Rows of an image need not begin at a multiple of four words, so that a halo costs a copy, and
+  // so does adding.
   void apply(const Run<T>& run, BlockRange blocks, const Layout& from_layout, const T* from,
              const Layout& to_layout, T* to, bool add) const {
     constexpr std::int64_t kPiece = 256;  // features; a multiple of 4
@@ -45,37 +46,40 @@ class DropoutStage final : public Stage<T> {
     const auto threshold =
         static_cast<std::uint32_t>(std::min(std::floor(node_.p * 4294967296.0), 4294967295.0));
     const T scale = static_cast<T>(1 / (1 - node_.p));
+    const std::int64_t lanes = x_.lanes;
     const auto offset = [](const Layout& layout, std::int64_t feature) {
       const std::int64_t pixel = feature % layout.pixels();
       return feature / layout.pixels() * layout.plane() +
              layout.at(pixel / layout.width, pixel % layout.width);
     };
     parallel_for(
-        blocks.count() * pieces, kPiece * kBlockLanes * 8,
-        [&](std::int64_t begin, std::int64_t end) {
-          alignas(64) T x[kPiece * kBlockLanes], y[kPiece * kBlockLanes];
+        blocks.count() * pieces, kPiece * lanes * 8, [&](std::int64_t begin, std::int64_t end) {
+          alignas(64) T x_copy[kPiece * kBlockLanes], y_copy[kPiece * kBlockLanes];
           for (std::int64_t unit = begin; unit < end; ++unit) {
             const std::int64_t block = blocks.begin + unit / pieces, first = unit % pieces * kPiece;
             const std::int64_t count = std::min(kPiece, x_.features() - first);
             const T* const source = from + block * from_layout.block();
             T* const target = to + block * to_layout.block();
-            for (std::int64_t i = 0; i < count; ++i) {
+            const T* const x = from_layout.dense() ? source + first * lanes : x_copy;
+            T* const y = to_layout.dense() && !add ? target + first * lanes : y_copy;
+            for (std::int64_t i = 0; i < count && x == x_copy; ++i) {
               const T* const element = source + offset(from_layout, first + i);
-              std::copy(element, element + kBlockLanes, x + i * kBlockLanes);
+              std::copy(element, element + lanes, x_copy + i * lanes);
             }
-            if (node_.p == 0) {
-              std::copy(x, x + count * kBlockLanes, y);
-            } else if (node_.p == 1) {
-              std::fill(y, y + count * kBlockLanes, T(0));
-            } else {
-              isa_table<T>().dropout.forward_block(
-                  stream, run.first_sample + static_cast<std::uint32_t>(block * kBlockLanes), first,
-                  count, threshold, scale, x, y);
-            }
-            for (std::int64_t i = 0; i < count; ++i) {
+            const auto sample = run.first_sample + static_cast<std::uint32_t>(block * lanes);
+            const auto& kernels = isa_table<T>().dropout;
+            if (node_.p == 0 && x == y) continue;
+            if (node_.p == 0)
+              std::copy(x, x + count * lanes, y);
+            else if (node_.p == 1)
+              std::fill(y, y + count * lanes, T(0));
+            else
+              (lanes == 1 ? kernels.forward : kernels.forward_block)(stream, sample, first, count,
+                                                                     threshold, scale, x, y);
+            for (std::int64_t i = 0; i < count && y == y_copy; ++i) {
               T* const element = target + offset(to_layout, first + i);
-              for (std::int64_t lane = 0; lane < kBlockLanes; ++lane)
-                element[lane] = (add ? element[lane] : T(0)) + y[i * kBlockLanes + lane];
+              for (std::int64_t lane = 0; lane < lanes; ++lane)
+                element[lane] = (add ? element[lane] : T(0)) + y[i * lanes + lane];
             }
           }
         });

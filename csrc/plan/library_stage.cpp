@@ -27,9 +27,9 @@ void at_path(const std::string& path, const Function& function) {
 
 // Lanes that pad the last block: what was computed there is nobody's.
 template <typename T>
-void clear_lanes(std::int64_t valid, std::int64_t count, T* lines) {
-  for (std::int64_t i = 0; i < count; i += kBlockLanes)
-    std::fill(lines + i + valid, lines + i + kBlockLanes, T(0));
+void clear_lanes(std::int64_t lanes, std::int64_t valid, std::int64_t count, T* lines) {
+  for (std::int64_t i = 0; i < count && valid < lanes; i += lanes)
+    std::fill(lines + i + valid, lines + i + lanes, T(0));
 }
 
 // A buffer of a value: its layout, and its number in the arena.
@@ -40,7 +40,7 @@ struct Lying {
 
 using Offsets = std::array<std::int64_t, 2 * kMaxOperatorInputs + 2>;
 
-// On blocks of 16 samples. All arrays have one shape; they differ in halos and gaps.
+// On blocks of samples. All arrays have one shape; they differ in halos and gaps.
 template <typename T>
 class BlockStage final : public Stage<T> {
  public:
@@ -56,7 +56,8 @@ class BlockStage final : public Stage<T> {
     const Value& y = builder.value(node.y);
     y_ = {y.layout, y.data};
     dy_ = {y.gradient_layout, y.gradient};
-    valid_ = y.layout.samples - (y.layout.blocks() - 1) * kBlockLanes;
+    lanes_ = y.layout.lanes;
+    valid_ = y.layout.samples - (y.layout.blocks() - 1) * lanes_;
     forward_ = inputs_;
     forward_.push_back(y_);
     backward_.push_back(dy_);
@@ -76,7 +77,7 @@ class BlockStage final : public Stage<T> {
            T* const y = at[inputs_.size()];
            arrays.y = y;
            node_.op->forward_piece(count, *node_.attributes, kType<T>, arrays);
-           clear_lanes(valid_, padded, y + count - padded);
+           clear_lanes(lanes_, valid_, padded, y + count - padded);
          });
   }
 
@@ -106,7 +107,7 @@ class BlockStage final : public Stage<T> {
              if (!from && modes_[i] == GradientMode::overwrite) std::fill(to, to + count, T(0));
              if (from && from != to)
                for (std::int64_t k = 0; k < count; ++k) to[k] += from[k];
-             clear_lanes(valid_, padded, to + count - padded);
+             clear_lanes(lanes_, valid_, padded, to + count - padded);
            }
          });
   }
@@ -135,7 +136,7 @@ class BlockStage final : public Stage<T> {
       base[i] = run.at(walked[i].buffer, blocks);
       dense = dense && walked[i].layout.dense();
     }
-    const std::int64_t full = valid_ == kBlockLanes ? first.blocks() : first.blocks() - 1;
+    const std::int64_t full = valid_ == lanes_ ? first.blocks() : first.blocks() - 1;
     const auto piece = [&](std::int64_t size, const Offsets& offsets, std::int64_t padded) {
       std::array<T*, kMost> at{};
       for (std::size_t i = 0; i < count; ++i) at[i] = base[i] + offsets[i];
@@ -157,7 +158,7 @@ class BlockStage final : public Stage<T> {
                    });
       return;
     }
-    const std::int64_t rows = first.channels * first.height, row = first.width * kBlockLanes;
+    const std::int64_t rows = first.channels * first.height, row = first.width * lanes_;
     parallel_for(
         blocks.count() * rows, row * kWorkPerElement, [&](std::int64_t from, std::int64_t to) {
           Offsets offsets{};
@@ -181,8 +182,8 @@ class BlockStage final : public Stage<T> {
   std::vector<Lying> forward_;   // the inputs, y
   std::vector<Lying> backward_;  // dy; each input and its gradient; y. dy where there is nothing
   Lying y_, dy_;
-  std::int64_t parts_ = 0;  // gradients that are added
-  std::int64_t valid_ = 0;  // samples of the last block
+  std::int64_t parts_ = 0;              // gradients that are added
+  std::int64_t lanes_ = 0, valid_ = 0;  // of a block; of the last one, those that are samples
 };
 
 // On arrays (N, ...), which are copied from the blocks and back.
@@ -335,8 +336,8 @@ class ArrayStage final : public Stage<T> {
     parallel_for(layout.samples, features * 2, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t n = begin; n < end; ++n)
         for (std::int64_t f = 0; f < features; ++f)
-          blocks[n / kBlockLanes * layout.block() + f / pixels * layout.plane() +
-                 f % pixels * kBlockLanes + n % kBlockLanes] += rows[n * features + f];
+          blocks[n / layout.lanes * layout.block() + f / pixels * layout.plane() +
+                 f % pixels * layout.lanes + n % layout.lanes] += rows[n * features + f];
     });
   }
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "plan/convert.h"
 #include "plan/products.h"
 #include "plan/rows.h"
 #include "runtime/scratch.h"
@@ -11,7 +10,8 @@
 namespace pynn {
 namespace {
 
-constexpr std::int64_t kFewBlocks = 8;  // of samples
+constexpr std::int64_t kFewBlocks = 8;     // of samples
+constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -38,7 +38,7 @@ class LinearStage final : public Stage<T> {
         masked_(builder.value(node.y).masked),
         mask_dx_(builder.masks(node.x, dx)),
         given_(builder.value(node.x).rows),
-        rows_as_given_(given_ >= 0 && pitch_ == inputs_) {
+        rows_as_given_(given_ >= 0 && pitch_ == inputs_ && outputs_ < kManyOutputs) {
     inputs_times_1_ = multiples<std::int32_t>(inputs_, 1);
     inputs_times_lanes_ = multiples<std::int32_t>(inputs_, kBlockLanes);
     x_blocks_ = multiples<std::int64_t>(blocks_, inputs_ * kBlockLanes);
@@ -56,13 +56,18 @@ class LinearStage final : public Stage<T> {
       outputs_times_lanes_ = multiples<std::int32_t>(outputs_, kBlockLanes);
     }
     if (dw_) {
-      samples_times_pitch_ = multiples<std::int32_t>(samples_, pitch_);
-      for (std::int64_t n = 0; n < samples_; ++n)
-        lanes_.push_back(
-            static_cast<std::int32_t>(n / kBlockLanes * outputs_ * kBlockLanes + n % kBlockLanes));
-      if (!rows_as_given_) {
-        if (!node.from_rows) builder.keep(node.x);
-        rows_ = builder.backward_scratch(samples_ * pitch_);
+      if (rows_as_given_) {
+        samples_times_pitch_ = multiples<std::int32_t>(samples_, pitch_);
+        for (std::int64_t n = 0; n < samples_; ++n)
+          lanes_.push_back(static_cast<std::int32_t>(n / kBlockLanes * outputs_ * kBlockLanes +
+                                                     n % kBlockLanes));
+      } else {
+        samples_times_1_ = multiples<std::int32_t>(samples_, 1);
+        samples_times_lanes_ = multiples<std::int32_t>(samples_, kBlockLanes);
+        x_columns_ = multiples<std::int64_t>(pitch_ / kBlockLanes, samples_ * kBlockLanes);
+        if (given_ < 0) builder.keep(node.x);
+        columns_of_x_ = builder.backward_scratch(samples_ * pitch_);
+        rows_of_dy_ = builder.backward_scratch(outputs_ * blocks_ * kBlockLanes);
       }
     }
   }
@@ -73,6 +78,7 @@ class LinearStage final : public Stage<T> {
     product.rows = outputs_;
     product.columns = blocks.count();
     product.depth = inputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -143,6 +149,7 @@ class LinearStage final : public Stage<T> {
     product.rows = count;
     product.columns = columns;
     product.depth = inputs_;
+    product.even = true;
     product.a = run.rows[static_cast<std::size_t>(given_)] + first * inputs_;
     product.a_row = inputs_;
     product.a_offsets = inputs_times_1_.data();
@@ -171,6 +178,7 @@ class LinearStage final : public Stage<T> {
     product.rows = inputs_;
     product.columns = blocks.count();
     product.depth = outputs_;
+    product.even = true;
     product.a = weights(run);
     product.a_row = 1;
     product.a_offsets = outputs_times_inputs_.data();
@@ -186,43 +194,114 @@ class LinearStage final : public Stage<T> {
   }
 
   void weight_gradients(const Run<T>& run, const T* dy) const {
-    const T* rows = given_ < 0 ? nullptr : run.rows[static_cast<std::size_t>(given_)];
-    if (!rows_as_given_) {
-      T* const copy = run.at(rows_);
-      if (rows)
-        for (std::int64_t n = 0; n < samples_; ++n)
-          std::copy_n(rows + n * inputs_, inputs_, copy + n * pitch_);
-      else
-        from_blocks(x_layout_, run.at(x_data_), copy, pitch_);
-      for (std::int64_t n = 0; n < samples_ && pitch_ > inputs_; ++n)
-        std::fill(copy + n * pitch_ + inputs_, copy + (n + 1) * pitch_, T(0));
-      rows = copy;
-    }
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = pitch_ / kBlockLanes;
     product.depth = samples_;
-    product.a = dy;
-    product.a_row = kBlockLanes;
-    product.a_offsets = lanes_.data();
-    product.b = rows;
-    product.b_offsets = samples_times_pitch_.data();
-    product.b_columns = columns_.data();
     product.c_row = inputs_;
     product.c_columns = columns_.data();
     product.last_lanes = kBlockLanes - (pitch_ - inputs_);
+    if (rows_as_given_) {
+      product.a = dy;
+      product.a_row = kBlockLanes;
+      product.a_offsets = lanes_.data();
+      product.b = run.rows[static_cast<std::size_t>(given_)];
+      product.b_offsets = samples_times_pitch_.data();
+      product.b_columns = columns_.data();
+    } else {
+      lay_out_columns_of_x(run, run.at(columns_of_x_));
+      lay_out_rows_of_dy(dy, run.at(rows_of_dy_));
+      product.even = true;
+      product.a = run.at(rows_of_dy_);
+      product.a_row = blocks_ * kBlockLanes;
+      product.a_offsets = samples_times_1_.data();
+      product.b = run.at(columns_of_x_);
+      product.b_offsets = samples_times_lanes_.data();
+      product.b_columns = x_columns_.data();
+    }
     const ParameterGradient<T> dw(run, node_.w, dw_again_);
     if (!dw.updates()) {
       product.c = dw.memory();
       product.accumulate = dw.add();
       return parallel_product(product);
     }
-    update_weights(product, dw);
+    const std::optional<GradientStep<T>> step = dw.update().step();
+    // With few samples it is the weights that take the time: they are read best from end to end.
+    if (step && !rows_as_given_ && blocks_ > 2) return step_by_strips(product, dw, *step);
+    update_weights(product, dw, step);
+  }
+
+  // x as the product of the weight gradients reads it: (columns of 16 inputs, samples, 16).
+  void lay_out_columns_of_x(const Run<T>& run, T* to) const {
+    const T* const given = given_ < 0 ? nullptr : run.rows[static_cast<std::size_t>(given_)];
+    const T* const x = given ? nullptr : run.at(x_data_);
+    parallel_for(pitch_ / kBlockLanes, samples_ * kBlockLanes * 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t column = begin; column < end; ++column) {
+                     const std::int64_t input = column * kBlockLanes;
+                     const std::int64_t count = std::min(kBlockLanes, inputs_ - input);
+                     T* const lines = to + column * samples_ * kBlockLanes;
+                     if (count < kBlockLanes) std::fill_n(lines, samples_ * kBlockLanes, T(0));
+                     for (std::int64_t n = 0; given && n < samples_; ++n)
+                       std::copy_n(given + n * inputs_ + input, count, lines + n * kBlockLanes);
+                     for (std::int64_t block = 0; x && block < blocks_; ++block) {
+                       T* rows[kBlockLanes];
+                       for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+                         const std::int64_t n = block * kBlockLanes + lane;
+                         rows[lane] = n < samples_ ? lines + n * kBlockLanes : nullptr;
+                       }
+                       isa_table<T>().sample_blocks.scatter(
+                           count, x + (block * inputs_ + input) * kBlockLanes, rows);
+                     }
+                   }
+                 });
+  }
+
+  // dy likewise: (outputs, blocks, 16).
+  void lay_out_rows_of_dy(const T* dy, T* to) const {
+    parallel_for(outputs_, blocks_ * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t o = begin; o < end; ++o)
+        for (std::int64_t block = 0; block < blocks_; ++block)
+          std::copy_n(dy + (block * outputs_ + o) * kBlockLanes, kBlockLanes,
+                      to + (o * blocks_ + block) * kBlockLanes);
+    });
+  }
+
+  // Strips of the gradient, a tile wide: what they read of x stays in the first-level cache while
+  // the weights pass by, which are updated while the gradient is in registers.
+  void step_by_strips(const OuterProduct<T>& product, const ParameterGradient<T>& dw,
+                      const GradientStep<T>& step) const {
+    const auto& kernels = isa_table<T>().outer_product;
+    constexpr std::int64_t kUnits = 32;  // so that threads have about equal work
+    const std::int64_t strips = (product.columns + kernels.columns - 1) / kernels.columns;
+    const std::int64_t row_tiles = (outputs_ + kernels.rows - 1) / kernels.rows;
+    const std::int64_t parts = std::clamp<std::int64_t>(kUnits / strips, 1, row_tiles);
+    const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
+    parallel_for(
+        strips * parts, work / (strips * parts), [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t task = begin; task < end; ++task) {
+            const std::int64_t strip = task / parts, first = task % parts;
+            const std::int64_t column = product.columns * strip / strips;
+            const std::int64_t row = std::min(row_tiles * first / parts * kernels.rows, outputs_);
+            OuterProduct<T> part = product;
+            part.rows = std::min(row_tiles * (first + 1) / parts * kernels.rows, outputs_) - row;
+            part.columns = product.columns * (strip + 1) / strips - column;
+            if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+            part.a += row * product.a_row;
+            part.b_columns += column;
+            part.c = dw.update().p + row * inputs_;
+            part.c_columns += column;
+            part.step = &step;
+            part.depth_block = samples_;
+            kernels.run(part);
+          }
+        });
   }
 
   // Tiles of the gradient, each of which updates its weights while it is in registers, or at least
   // in the cache. A panel of x stays in the cache for all rows.
-  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
+  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw,
+                      const std::optional<GradientStep<T>>& step) const {
     const auto& kernels = isa_table<T>().outer_product;
     const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;
     constexpr std::int64_t kPanelBytes = 128 * 1024;
@@ -230,7 +309,6 @@ class LinearStage final : public Stage<T> {
     const std::int64_t wide =
         std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) * kernels.columns;
     const std::int64_t panels = (product.columns + wide - 1) / wide;
-    const std::optional<GradientStep<T>> step = dw.update().step();
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
     parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t task = begin; task < end; ++task) {
@@ -280,10 +358,10 @@ class LinearStage final : public Stage<T> {
   const bool masked_, mask_dx_;  // by relu: dy already is, dx is to be
   const int given_;              // the input that x is, as rows; -1: none
   const bool rows_as_given_;
-  int rows_ = -1;
+  int columns_of_x_ = -1, rows_of_dy_ = -1;
   std::vector<std::int32_t> inputs_times_1_, inputs_times_lanes_, outputs_times_inputs_,
-      outputs_times_lanes_, samples_times_pitch_, lanes_;
-  std::vector<std::int64_t> x_blocks_, y_blocks_, columns_, output_columns_;
+      outputs_times_lanes_, samples_times_pitch_, lanes_, samples_times_1_, samples_times_lanes_;
+  std::vector<std::int64_t> x_blocks_, y_blocks_, columns_, output_columns_, x_columns_;
 };
 
 }  // namespace

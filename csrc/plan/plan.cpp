@@ -5,6 +5,7 @@
 
 #include "plan/convert.h"
 #include "runtime/floating_point.h"
+#include "runtime/scratch.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -14,6 +15,14 @@ namespace pynn {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
+// Up to so many samples lie in arrays: sixteen lanes would be too empty.
+constexpr std::int64_t kFewSamples = 15;
+constexpr std::int64_t kUnknownWork = std::int64_t{1} << 40;
+
+std::int64_t lanes_for(const PlanGraph& graph) {
+  return graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0] <= kFewSamples ? 1
+                                                                                   : kBlockLanes;
+}
 
 // What a node reads and writes.
 struct Ports {
@@ -58,13 +67,13 @@ Memory::Memory(std::int64_t bytes) {
 Memory::~Memory() { ::operator delete(data_, std::align_val_t(alignment_)); }
 
 template <typename T>
-Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
+Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)), lanes_(lanes_for(graph_)) {
   values_.resize(graph_.shapes.size());
   for (std::size_t i = 0; i < values_.size(); ++i) {
     values_[i].shape = graph_.shapes[i];
     values_[i].stored = graph_.stored[i];
     values_[i].needed = trains() && graph_.needed[i];
-    if (!values_[i].stored) values_[i].layout = layout_of(graph_.shapes[i]);
+    if (!values_[i].stored) values_[i].layout = layout_of(graph_.shapes[i], lanes_);
   }
   for (const int input : graph_.inputs) values_[static_cast<std::size_t>(input)].input = true;
   values_[static_cast<std::size_t>(graph_.output)].is_output = true;
@@ -115,6 +124,19 @@ void Plan<T>::fuse() {
   }
 }
 
+template <typename T>
+bool Plan<T>::reads_rows(const PlanNode& node) const {
+  const auto given = [this](int x) { return values_[static_cast<std::size_t>(x)].rows >= 0; };
+  return std::visit(
+      Overloaded{
+          [&](const LinearNode& n) { return n.from_rows || (lanes_ == 1 && given(n.x)); },
+          [&](const Conv2dNode& n) { return lanes_ == 1 && given(n.x); },
+          [&](const MaxPool2dNode& n) { return lanes_ == 1 && given(n.x); },
+          [](const auto&) { return false; },
+      },
+      node);
+}
+
 // Inputs, in their own shape or another, that layers read as the caller gave them.
 template <typename T>
 void Plan<T>::find_rows() {
@@ -126,17 +148,16 @@ void Plan<T>::find_rows() {
     if (const auto* reshape = std::get_if<ReshapeNode>(&node))
       value(reshape->y).rows = value(reshape->x).rows;
     if (auto* linear = std::get_if<LinearNode>(&node))
-      linear->from_rows =
-          value(linear->x).rows >= 0 && turns_weights(value(linear->w).shape, sizeof(T));
+      linear->from_rows = lanes_ > 1 && value(linear->x).rows >= 0 &&
+                          turns_weights(value(linear->w).shape, sizeof(T));
   }
   for (const Value& each : values_) in_blocks_.push_back(each.rows < 0 || each.is_output);
   for (std::size_t i = graph_.nodes.size(); i-- > 0;) {
     const PlanNode& node = graph_.nodes[i];
     const Ports p = ports(node);
-    const auto* linear = std::get_if<LinearNode>(&node);
     const bool reads = std::holds_alternative<ReshapeNode>(node)
                            ? in_blocks_[static_cast<std::size_t>(p.output)] != 0
-                           : !(linear && linear->from_rows);
+                           : !reads_rows(node);
     for (const int input : p.inputs)
       if (input >= 0 && reads) in_blocks_[static_cast<std::size_t>(input)] = 1;
   }
@@ -165,6 +186,7 @@ bool Plan<T>::foreign(std::size_t node) const {
 
 template <typename T>
 typename Plan<T>::Sharing Plan<T>::sharing(std::size_t node) const {
+  if (lanes_ == 1) return Sharing::parts;
   return std::visit(
       Overloaded{
           [](const ForeignNode&) { return Sharing::parts; },
@@ -231,13 +253,13 @@ void Plan<T>::lay_out() {
   const int nodes = static_cast<int>(graph_.nodes.size());
   const int segments = static_cast<int>(segments_.size());
   for (const PlanNode& node : graph_.nodes)
-    if (const auto* conv = std::get_if<Conv2dNode>(&node))
+    if (const auto* conv = std::get_if<Conv2dNode>(&node); conv && lanes_ > 1)
       add_halo(*conv, values_[static_cast<std::size_t>(conv->x)].layout);
   const std::vector<char> dense = find_dense();
   for (std::size_t i = 0; i < values_.size(); ++i) {
     Value& value = values_[i];
     if (value.stored) continue;
-    value.gradient_layout = layout_of(value.shape);
+    value.gradient_layout = layout_of(value.shape, lanes_);
     if (dense[i]) continue;
     spread(value.layout);
     spread(value.gradient_layout);
@@ -362,18 +384,23 @@ void Plan<T>::make_stages() {
             [&](const Conv2dNode& n) {
               const GradientMode dx = mode(n.x);
               const bool dw_again = again(n.w), db_again = again(n.b);
-              return make_conv2d_stage(builder, n, dx, dw_again, db_again);
+              return lanes_ == 1 ? make_array_conv2d_stage(builder, n, dx, dw_again, db_again)
+                                 : make_conv2d_stage(builder, n, dx, dw_again, db_again);
             },
             [&](const LinearNode& n) {
               const GradientMode dx = mode(n.x);
               const bool dw_again = again(n.w), db_again = again(n.b);
-              return make_linear_stage(builder, n, dx, dw_again, db_again);
+              return lanes_ == 1 ? make_array_linear_stage(builder, n, dx, dw_again, db_again)
+                                 : make_linear_stage(builder, n, dx, dw_again, db_again);
             },
             [&](const PointwiseNode& n) -> std::unique_ptr<Stage<T>> {
               if (n.x < 0) return nullptr;
               return make_pointwise_stage(builder, n, mode(n.x));
             },
-            [&](const MaxPool2dNode& n) { return make_max_pool2d_stage(builder, n, mode(n.x)); },
+            [&](const MaxPool2dNode& n) {
+              return lanes_ == 1 ? make_array_max_pool2d_stage(builder, n, mode(n.x))
+                                 : make_max_pool2d_stage(builder, n, mode(n.x));
+            },
             [&](const DropoutNode& n) { return make_dropout_stage(builder, n, mode(n.x)); },
             [&](const LibraryNode& n) {
               std::vector<GradientMode> modes;
@@ -396,6 +423,15 @@ void Plan<T>::make_stages() {
     segments_[static_cast<std::size_t>(segment_of_[index])].work +=
         stages_[index]->report().flops / y.blocks() + 4 * y.block();
   }
+}
+
+template <typename T>
+std::int64_t Plan<T>::work() const {
+  std::int64_t work = 0;
+  for (const PlanNode& node : graph_.nodes)  // how long those of libraries take nobody knows
+    if (std::holds_alternative<LibraryNode>(node)) return kUnknownWork;
+  for (const Segment& segment : segments_) work += segment.work;
+  return work * value(graph_.inputs[0]).layout.blocks();
 }
 
 template <typename T>
@@ -538,6 +574,11 @@ void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& lo
   CrossEntropyTask<T> task = loss;
   task.gradient = dy;
   const auto lose = [&](BlockRange blocks) {
+    if (layout.is_array()) {
+      task.logits = y;
+      isa_table<T>().cross_entropy.run(task, 0, layout.samples, scratch<T>(task.workspace()));
+      return;
+    }
     for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
       const std::int64_t first = block * kBlockLanes;
       isa_table<T>().cross_entropy.run_block(
@@ -630,7 +671,7 @@ std::vector<typename Plan<T>::NodeReport> Plan<T>::report() const {
       };
       report.layout =
           message("[", l.blocks(), "][", l.channels, "]", side(l.height, l.top, l.bottom),
-                  side(l.width, l.left, l.right), "[", kBlockLanes, "]");
+                  side(l.width, l.left, l.right), l.is_array() ? "" : "[16]");
       report.bytes = l.size() * static_cast<std::int64_t>(sizeof(T));
     }
     reports.push_back(std::move(report));

@@ -6,6 +6,9 @@
 
 #include "kernels/cross_entropy.h"
 #include "plan/add_stage.h"
+#include "plan/array_conv2d_stage.h"
+#include "plan/array_linear_stage.h"
+#include "plan/array_max_pool2d_stage.h"
 #include "plan/bias_stage.h"
 #include "plan/conv2d_stage.h"
 #include "plan/dropout_stage.h"
@@ -55,6 +58,8 @@ class Plan {
   explicit Plan(PlanGraph graph);
 
   std::int64_t bytes() const { return arena_.bytes(); }
+  // Of a pass forward, in floating-point operations, roughly.
+  std::int64_t work() const;
   // Memory whose halos are zero.
   std::unique_ptr<Memory> allocate() const;
   Run<T> start(const Memory& memory) const;
@@ -102,6 +107,8 @@ class Plan {
   void find_rows();
   void find_segments();
   std::vector<char> find_dense() const;
+  // Whether a node reads its input as the caller gave it.
+  bool reads_rows(const PlanNode& node) const;
   void lay_out();
   void make_stages();
   GradientMode gradient_mode(int value);
@@ -132,6 +139,7 @@ class Plan {
   void for_each_block(const Segment& segment, const Function& function) const;
 
   PlanGraph graph_;
+  const std::int64_t lanes_;  // of a block
   std::vector<Value> values_;
   Arena arena_;
   std::int64_t slots_ = 1;                         // of blocks that pass by at the same time

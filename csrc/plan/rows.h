@@ -32,14 +32,14 @@ void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange b
     return;
   }
   const std::int64_t start = blocks.begin * first.channels;
-  parallel_for(blocks.count() * first.channels, first.pixels() * kBlockLanes * work_per_element,
+  parallel_for(blocks.count() * first.channels, first.pixels() * first.lanes * work_per_element,
                [&](std::int64_t begin, std::int64_t end) {
                  std::array<std::int64_t, Count> at{};
                  for (std::int64_t plane = start + begin; plane < start + end; ++plane)
                    for (std::int64_t h = 0; h < first.height; ++h) {
                      for (std::size_t i = 0; i < Count; ++i)
                        at[i] = plane * layouts[i]->plane() + layouts[i]->at(h, 0);
-                     function(first.width * kBlockLanes, at);
+                     function(first.width * first.lanes, at);
                    }
                });
 }

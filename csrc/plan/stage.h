@@ -1,5 +1,4 @@
-// A stage of a plan: one operator, forward and backward, on values that lie in blocks of 16
-// samples.
+// A stage of a plan: one operator, forward and backward, on values that lie in blocks of samples.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +35,7 @@ struct Value {
   int gradients_read = 0;  // how many stages add to its gradient
 };
 
-// Blocks of 16 samples; and where those of values that pass by lie: the first of them in this slot.
+// Blocks of samples; and where those of values that pass by lie: the first of them in this slot.
 struct BlockRange {
   std::int64_t begin, end, slot;
   std::int64_t count() const { return end - begin; }
@@ -67,6 +66,15 @@ struct Run {
 // How a gradient is to be written: the first stage that has one overwrites.
 enum class GradientMode { none, overwrite, add };
 
+// A value that a stage on arrays reads: where the plan keeps it, or as the caller gave it.
+template <typename T>
+struct InputArray {
+  int data = -1, rows = -1;
+  const T* at(const Run<T>& run) const {
+    return rows >= 0 ? run.rows[static_cast<std::size_t>(rows)] : run.at(data);
+  }
+};
+
 // What a stage may ask for while a plan is built. Times: segment i (nodes whose stages take turns
 // at each block of samples) runs forward at time i and backward at time 2 segments - i; between
 // them, at time `segments`, the output is read and its gradient written.
@@ -79,6 +87,7 @@ struct Builder {
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
   int backward_time() const { return 2 * segments - segment; }
+  InputArray<T> array(int number) { return {value(number).data, value(number).rows}; }
   // Whether the stage that writes this gradient alone, as a product, is to set it to 0 where relu
   // was.
   bool masks(int number, GradientMode dx) {
@@ -119,6 +128,13 @@ class ParameterGradient {
   // The elements first ... first + count have been written to g.
   void done(std::int64_t first, std::int64_t count, const T* g) const {
     if (updates()) update_.apply(first, count, g);
+  }
+  // The elements first ... first + count are g, which may be their memory.
+  void write(std::int64_t first, std::int64_t count, const T* g) const {
+    if (updates()) return update_.apply(first, count, g);
+    T* const to = memory_ + first;
+    if (to == g) return;
+    for (std::int64_t i = 0; i < count; ++i) to[i] = add_ ? to[i] + g[i] : g[i];
   }
 
  private:

@@ -8,6 +8,7 @@ namespace pynn::PYNN_ISA {
 namespace {
 
 constexpr std::int64_t kOutputs = 256;  // sums kept side by side
+constexpr std::int64_t kNarrow = 4;     // rows of fewer than a quarter of that are narrow
 
 // Steps through the first `count` axes, the last of them fastest, and knows where in the two arrays
 // it is.
@@ -85,6 +86,22 @@ inline void reduce(const ReductionShape& s, std::int64_t begin, std::int64_t end
       double sums[kOutputs] = {};
       const std::int64_t dy_step = last_summed >= 0 ? summed.a[last_summed] : 0;
       const std::int64_t b_step = last_summed >= 0 ? summed.b[last_summed] : 0;
+      if (kNarrow * width <= kOutputs && dy_step == width && b_step == width && step == 1) {
+        // Narrow rows, one right behind the other: many at once.
+        const std::int64_t at_once = kOutputs / width, dy_row = at.a - first, b_row = at.b - first;
+        Walk outer(summed, rows * length > 0 ? last_summed : 0, 0);
+        for (std::int64_t r = 0; r < rows; ++r, outer.next())
+          for (std::int64_t l = 0; l < length; l += at_once) {
+            const std::int64_t size = (length - l < at_once ? length - l : at_once) * width;
+            const std::int64_t dy = dy_row + outer.a + l * width, b = b_row + outer.b + l * width;
+            for (std::int64_t i = 0; i < size; ++i) sums[i] += term(dy + i, b + i);
+          }
+        for (std::int64_t row = 1; row < at_once; ++row)
+          for (std::int64_t i = 0; i < width; ++i) sums[i] += sums[row * width + i];
+        for (std::int64_t i = 0; i < count; ++i) da[o + i] = static_cast<T>(sums[first + i]);
+        o += count;
+        continue;
+      }
       Walk by(summed, rows * length > 0 ? last_summed : 0, 0);
       for (std::int64_t r = 0; r < rows; ++r, by.next()) {
         std::int64_t dy = at.a + by.a, b = at.b + by.b;

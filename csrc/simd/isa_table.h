@@ -31,6 +31,7 @@
 #include "kernels/sum_of_squares.h"
 #include "kernels/tanh.h"
 #include "simd/dot_product.h"
+#include "simd/few_rows.h"
 #include "simd/outer_product.h"
 #include "simd/sample_blocks.h"
 
@@ -48,6 +49,7 @@
   X(DropBlock2d, drop_block2d)    \
   X(Dropout, dropout)             \
   X(Elementary, elementary)       \
+  X(FewRows, few_rows)            \
   X(Gemm, gemm)                   \
   X(LeakyRelu, leaky_relu)        \
   X(LogSoftmax, log_softmax)      \

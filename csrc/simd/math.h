@@ -99,14 +99,31 @@ struct ReducedExp {
   T n, shifted, q;
 };
 
+// x - n ln 2.
 template <typename T>
-PYNN_INLINE ReducedExp<T> reduced_exp(T x) {
+struct Remainder {
+  T n, shifted, r;
+};
+
+template <typename T>
+PYNN_INLINE Remainder<T> remainder_of(T x) {
   using C = ExpConstants<T>;
   const T shifted = multiply_add(x, C::kLog2E, C::kRound + C::kBias);  // rounds to an integer
   const T n = shifted - (C::kRound + C::kBias);
-  T r = multiply_add(n, -C::kLn2High, x);
-  r = multiply_add(n, -C::kLn2Low, r);
-  return {n, shifted, multiply_add(r * r, C::polynomial(r), r)};
+  const T r = multiply_add(n, -C::kLn2High, x);
+  return {n, shifted, multiply_add(n, -C::kLn2Low, r)};
+}
+
+// exp(r) - 1.
+template <typename T>
+PYNN_INLINE T small_exp(T r) {
+  return multiply_add(r * r, ExpConstants<T>::polynomial(r), r);
+}
+
+template <typename T>
+PYNN_INLINE ReducedExp<T> reduced_exp(T x) {
+  const Remainder<T> m = remainder_of(x);
+  return {m.n, m.shifted, small_exp(m.r)};
 }
 
 // 2^n, given n + bias + kRound, for n in the range of normal exponents.
@@ -139,15 +156,18 @@ PYNN_INLINE T exponential_of_nonpositive(T x) {
 // tanh(x) = e / (e + 2), e = exp(2 x) - 1. Where it rounds to 1, e may be anything; where it is -0,
 // e has lost the sign. The argument is not limited first: everything waits for what comes first.
 template <typename T>
-PYNN_INLINE T hyperbolic_tangent(T x) {
+PYNN_INLINE T hyperbolic_tangent(T x, T scale, T q) {  // exp(2 x) = scale (1 + q)
   using Bits = typename ExpConstants<T>::Bits;
-  const ReducedExp<T> reduced = reduced_exp(T(2) * x);
-  const T scale = power_of_two(reduced.shifted);
-  const T e = multiply_add(scale, reduced.q, scale - T(1));
+  const T e = multiply_add(scale, q, scale - T(1));
   const T quotient = e / (e + T(2));
   const T y = absolute(x) > T(20) ? T(1) : quotient;
   const Bits sign = bits_as<Bits>(x) & bits_as<Bits>(T(-0.0));
   return bits_as<T>(bits_as<Bits>(y) | sign);
+}
+template <typename T>
+PYNN_INLINE T hyperbolic_tangent(T x) {
+  const ReducedExp<T> reduced = reduced_exp(T(2) * x);
+  return hyperbolic_tangent(x, power_of_two(reduced.shifted), reduced.q);
 }
 
 template <typename T>

@@ -38,7 +38,7 @@ template <typename T>
 struct Tile {
   std::int64_t depth;
   const T* a;
-  std::int64_t a_row;
+  std::int64_t a_row, a_step;
   const std::int32_t* a_offsets;
   const T* b;
   const std::int32_t* b_offsets;
@@ -53,7 +53,29 @@ struct Tile {
   const GradientStep<T>* step;
 };
 
-template <typename T, int R, int V>
+// How a tile finds A and B for each k: by their offsets, or where these advance evenly, by steps.
+enum class Walk {
+  scattered,
+  apart,         // A by 1, its rows a_row apart; B by a column
+  side_by_side,  // A by any step, its rows side by side; B by a column
+};
+
+constexpr int kUnrolled = 4;  // so many k at a time
+
+// Of how many rows and vectors, and of which elements, tiles of all walks are compiled.
+template <typename T, int V>
+constexpr bool kWalks = sizeof(T) == 4 && V <= 4 && kVectorBytes > 16;
+
+// A value that the compiler may not derive others from ahead of time.
+template <typename Pointer>
+PYNN_INLINE Pointer opaque(Pointer p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
+// Additions to addresses take turns with multiply-adds: they are what bounds a tile. So rows share
+// addresses, and where steps are known, so do several k.
+template <typename T, int R, int V, Walk kWalk>
 void tile(const Tile<T>& t) {
   Vector<T> sum[R][V];
   if (t.accumulate) {
@@ -72,29 +94,60 @@ void tile(const Tile<T>& t) {
   const T* b[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) b[v] = t.b + t.b_vectors[v];
-  const std::int32_t *a_offsets = t.a_offsets, *b_offsets = t.b_offsets;
-  const std::int64_t a_row = t.a_row;
-  // One prefetch for each k: of lines of the same rows that come soon, or where rows lie side by
-  // side, of those that the next tile needs of each k.
-  constexpr std::int64_t line = 64 / sizeof(T);
-  for (std::int64_t left = t.depth; left > 0; left -= line) {
-    const std::int64_t count = left < line ? left : line;
-    const T* ahead = t.a + a_offsets[0] + (a_row == 1 ? line : 2 * line);
-    const std::int64_t step = a_row != 1 ? a_row : count > 1 ? a_offsets[1] - a_offsets[0] : 0;
-    const std::int32_t* const end = a_offsets + count;
-    for (; a_offsets != end; ++a_offsets, ++b_offsets, ahead += step) {
-      const std::int64_t b_offset = *b_offsets;
-      const T* a = t.a + *a_offsets;
-      __builtin_prefetch(ahead);
-      Vector<T> row[V];
+  // a(r) and b(v) give the value of row r and the address of vector v, for one k.
+  const auto multiply = [&sum](const auto& a, const auto& b_at) {
+    Vector<T> row[V];
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) row[v] = load(b[v] + b_offset);
+    for (int v = 0; v < V; ++v) row[v] = load(b_at(v));
 #pragma GCC unroll 12
-      for (int r = 0; r < R; ++r, a += a_row) {
-        const Vector<T> value = broadcast(*a);
+    for (int r = 0; r < R; ++r) {
+      const Vector<T> value = broadcast(a(r));
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+      for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
+    }
+  };
+  if constexpr (kWalk == Walk::scattered) {
+    constexpr int kGroup = 3;
+    const std::int64_t a_row = t.a_row, group = kGroup * a_row;
+    for (std::int64_t k = 0; k < t.depth; ++k) {
+      const T* a = opaque(t.a + t.a_offsets[k]);
+      const std::int64_t b_offset = t.b_offsets[k];
+      multiply(
+          [&](int r) {
+            if (r > 0 && r % kGroup == 0) a = opaque(a + group);
+            return a[r % kGroup * a_row];
+          },
+          [&](int v) { return b[v] + b_offset; });
+    }
+  } else {
+    const T* a = t.a + t.a_offsets[0];
+    constexpr int kGroup = R <= 6 ? 1 : 4;
+    const T* rows[(R + kGroup - 1) / kGroup];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; r += kGroup) rows[r / kGroup] = opaque(a + r * t.a_row);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) b[v] = opaque(b[v] + t.b_offsets[0]);
+    std::int64_t k = 0;
+    const auto one = [&](int i) {
+      const auto b_at = [&](int v) { return b[v] + i * kBlockLanes; };
+      if constexpr (kWalk == Walk::apart) {
+        multiply([&](int r) { return rows[r / kGroup][r % kGroup * t.a_row + k + i]; }, b_at);
+      } else {
+        multiply([&](int r) { return a[r]; }, b_at);
+        __builtin_prefetch(a + 64 / sizeof(T));  // what the next tile needs
+        a = opaque(a + t.a_step);
       }
+    };
+    for (; k + kUnrolled <= t.depth; k += kUnrolled) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kUnrolled; ++i) one(i);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) b[v] += kUnrolled * kBlockLanes;
+    }
+    for (; k < t.depth; ++k) {
+      one(0);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) b[v] += kBlockLanes;
     }
   }
   if (t.step) {
@@ -124,19 +177,23 @@ template <typename T>
 using TileFunction = void (*)(const Tile<T>&);
 
 template <typename T, int V, int R = kMostRows<V>>
-TileFunction<T> find_rows(std::int64_t rows) {
-  if constexpr (R == 1)
-    return tile<T, 1, V>;
-  else
-    return rows == R ? tile<T, R, V> : find_rows<T, V, R - 1>(rows);
+TileFunction<T> find_rows(std::int64_t rows, Walk walk) {
+  if (R == 1 || rows == R) {
+    if constexpr (kWalks<T, V>) {
+      if (walk == Walk::apart) return tile<T, R, V, Walk::apart>;
+      if (walk == Walk::side_by_side) return tile<T, R, V, Walk::side_by_side>;
+    }
+    return tile<T, R, V, Walk::scattered>;
+  }
+  if constexpr (R > 1) return find_rows<T, V, R - 1>(rows, walk);
 }
 
 template <typename T, int V = kMostVectors>
-TileFunction<T> find_tile(std::int64_t rows, std::int64_t vectors) {
+TileFunction<T> find_tile(std::int64_t rows, std::int64_t vectors, Walk walk) {
   if constexpr (V == 1)
-    return find_rows<T, 1>(rows);
+    return find_rows<T, 1>(rows, walk);
   else
-    return vectors == V ? find_rows<T, V>(rows) : find_tile<T, V - 1>(rows, vectors);
+    return vectors == V ? find_rows<T, V>(rows, walk) : find_tile<T, V - 1>(rows, vectors, walk);
 }
 
 // Vectors of a tile with this many rows.
@@ -164,6 +221,21 @@ std::int64_t tile_rows(std::int64_t vectors) {
 }
 
 template <typename T>
+Walk find_walk(const OuterProduct<T>& p) {
+  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes)
+    return Walk::scattered;
+  if (p.a_row == 1) return Walk::side_by_side;
+  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : Walk::scattered;
+}
+
+// Parts of about equal size, without a division for each.
+struct Parts {
+  std::int64_t size, longer;  // the first ones have one more
+  Parts(std::int64_t whole, std::int64_t count) : size(whole / count), longer(whole % count) {}
+  std::int64_t begin(std::int64_t i) const { return size * i + (i < longer ? i : longer); }
+};
+
+template <typename T>
 void run(const OuterProduct<T>& p) {
   constexpr int per_column = kVectorsPerColumn<T>, lanes = kLanes<T>;
   if (p.rows <= 0 || p.columns <= 0) return;
@@ -175,7 +247,17 @@ void run(const OuterProduct<T>& p) {
   const std::int64_t widest = tiles ? (whole + tiles - 1) / tiles : 1;
   const std::int64_t most_rows = tile_rows(widest);
   const std::int64_t row_tiles = (p.rows + most_rows - 1) / most_rows;
+  const Parts row_parts(p.rows, row_tiles), vector_parts(whole, tiles ? tiles : 1);
   T edge[2][kMostRows<1> * lanes];
+
+  const Walk walk = find_walk(p);
+  // What a tile reads of C is fetched while the one before it is computed.
+  const auto fetch = [&p](std::int64_t rows, const T* c, std::int64_t begin, std::int64_t end) {
+    const std::int64_t last = (end + per_column - 1) / per_column;
+    for (std::int64_t r = 0; r < rows; ++r, c += p.c_row)
+      for (std::int64_t j = begin / per_column; j < last; ++j)
+        __builtin_prefetch(c + p.c_columns[j], 1);
+  };
 
   std::int64_t k = 0;
   do {  // once even where depth is 0: C gets its start
@@ -184,6 +266,7 @@ void run(const OuterProduct<T>& p) {
     Tile<T> t;
     t.depth = depth;
     t.a_row = p.a_row;
+    t.a_step = walk == Walk::scattered ? 0 : p.a_offsets[1] - p.a_offsets[0];
     t.a_offsets = p.a_offsets + k;
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;
@@ -191,7 +274,8 @@ void run(const OuterProduct<T>& p) {
     t.step = p.step;
     t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
     for (std::int64_t i = 0; i < row_tiles; ++i) {
-      const std::int64_t row = p.rows * i / row_tiles, rows = p.rows * (i + 1) / row_tiles - row;
+      const std::int64_t row = row_parts.begin(i), rows = row_parts.begin(i + 1) - row;
+      const std::int64_t next_rows = i + 1 < row_tiles ? row_parts.begin(i + 2) - row - rows : 0;
       t.a = p.a + row * p.a_row;
       t.bias = p.bias ? p.bias + row : nullptr;
       t.c = p.c + row * p.c_row;
@@ -200,10 +284,10 @@ void run(const OuterProduct<T>& p) {
       TileFunction<T> function = nullptr;
       std::int64_t width = 0;
       for (std::int64_t j = 0; j < tiles; ++j) {
-        const std::int64_t begin = whole * j / tiles, end = whole * (j + 1) / tiles;
+        const std::int64_t begin = vector_parts.begin(j), end = vector_parts.begin(j + 1);
         if (end - begin != width) {
           width = end - begin;
-          function = find_tile<T>(rows, width);
+          function = find_tile<T>(rows, width, walk);
         }
         std::int64_t b_vectors[kMostVectors], c_vectors[kMostVectors];
         if (per_column == 1) {
@@ -216,6 +300,12 @@ void run(const OuterProduct<T>& p) {
           }
           t.b_vectors = b_vectors;
           t.c_vectors = c_vectors;
+        }
+        if (t.step || t.accumulate) {
+          if (j + 1 < tiles)
+            fetch(rows, t.c, end, vector_parts.begin(j + 2));
+          else
+            fetch(next_rows, t.c + rows * p.c_row, 0, vector_parts.begin(1));
         }
         function(t);
       }
@@ -236,7 +326,7 @@ void run(const OuterProduct<T>& p) {
         t.c = edge[0];
         t.c_row = lanes;
         t.mask = mask ? edge[1] : nullptr;
-        find_rows<T, 1>(rows)(t);
+        find_rows<T, 1>(rows, walk)(t);
         for (std::int64_t r = 0; r < rows; ++r)
           copy_run(partial, edge[0] + r * lanes, c + r * p.c_row);
       }

@@ -26,8 +26,10 @@ struct Terms {
 // is what takes the time.
 constexpr std::int64_t kWorkPerElement = 16;
 
+inline const Terms kOneProduct;
+
 template <typename T>
-std::int64_t work_of(const Gemm<T>& common, const Terms& terms) {
+std::int64_t work_of(const Gemm<T>& common, const Terms& terms = kOneProduct) {
   const std::int64_t work = std::max(2 * std::min(common.M, common.N), kWorkPerElement) *
                             std::max(common.M, common.N) * common.K;
   return work * static_cast<std::int64_t>(terms.terms.size());
@@ -36,7 +38,7 @@ std::int64_t work_of(const Gemm<T>& common, const Terms& terms) {
 // c (results, M, N) from a (*, a_size elements) and b (*, b_size elements); `common` gives sizes,
 // strides, starts, whether c is added to, and where the arrays begin.
 template <typename T>
-void multiply(const Gemm<T>& common, const Terms& terms = {}, std::int64_t a_size = 0,
+void multiply(const Gemm<T>& common, const Terms& terms = kOneProduct, std::int64_t a_size = 0,
               std::int64_t b_size = 0) {
   const bool by_rows = common.M >= common.N;
   const std::int64_t size = by_rows ? common.M : common.N;

@@ -10,4 +10,5 @@ else:
             raise SystemExit("there is no device, and nothing was said")
     except pynn.BackendError as error:
         print(error)
-        assert str(error).startswith("the CUDA back end cannot run here"), error
+        if not str(error).startswith("the CUDA back end cannot run here"):
+            raise

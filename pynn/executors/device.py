@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pynn import _core
 from pynn.backends import cuda_module, get_precision
 from pynn.errors import NonFiniteError
 from pynn.executors.plan import LabelLoss, Plan, SquaredLoss
-from pynn.executors.tape import Gradients, Stream, Tape, run_node
+from pynn.executors.tape import Gradients, Stream, Tape
 from pynn.graph import Array, Graph
 
 if TYPE_CHECKING:
@@ -36,9 +35,10 @@ def bind_stored(graph: Graph, run: Any) -> None:
 class DeviceTape(Tape):
     """A tape whose values are in the memory of a plan's pass on the device."""
 
-    def __init__(self, plan: DevicePlan, run: Any, stream: Stream) -> None:
+    def __init__(self, plan: DevicePlan, run: Any, stream: Stream, inputs: Sequence[Array]) -> None:
         super().__init__(stream, plan.needed)
-        self.plan, self.run = plan, run
+        self.plan, self.run, self.inputs = plan, run, inputs
+        self.read = False  # see `PlanTape`
 
     def __del__(self) -> None:
         self.plan.free.append(self.run)
@@ -69,19 +69,10 @@ class DevicePlan(Plan):
     def forward(self, inputs: Sequence[Array], stream: Stream) -> DeviceTape:
         """Run the graph; see `pynn.executors.forward`."""
         graph, run = self.graph, self._start()
-        tape = DeviceTape(self, run, stream)
+        tape = DeviceTape(self, run, stream, inputs)
         bind_stored(graph, run)
         run.set_stream(stream.seed, stream.step & 0xFFFFFFFF, stream.first_sample & 0xFFFFFFFF)
-        for number, array in zip(graph.inputs, inputs, strict=True):
-            run.set_input(number, array)
-        index = run.forward(0)
-        while index < len(graph.nodes):
-            node = graph.nodes[index]
-            outputs = run_node(graph, node, _core, self._operands(tape, index), stream)
-            run.write(node.output, outputs[0])
-            if self.needed is not None:
-                tape.outputs[node.output] = outputs
-            index = run.forward(index + 1)
+        self._fill(tape)
         if self.needed is not None:
             for index in self._committed:
                 number = graph.nodes[index].output
@@ -93,6 +84,9 @@ class DevicePlan(Plan):
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
+        if tape.read:
+            self._fill(tape)
+        tape.read = True
         run.write_gradient(graph.output, dy, False)
         index = run.backward(len(graph.nodes) - 1)
         while index >= 0:

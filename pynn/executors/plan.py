@@ -21,9 +21,6 @@ from pynn.executors.tape import (
 )
 from pynn.graph import Array, Graph, Stored
 
-# Sixteen samples lie side by side in a plan; a smaller batch would leave lanes empty.
-_SMALLEST_BATCH = 16
-
 
 class LabelLoss(NamedTuple):
     """The cross-entropy of labels, as a plan computes it."""
@@ -43,10 +40,13 @@ class PlanTape(Tape):
     """A tape whose values are in the memory of a plan's pass; the pass goes back to the plan when
     the tape is dropped."""
 
-    def __init__(self, plan: Plan, run: _core.Pass, stream: Stream) -> None:
+    def __init__(
+        self, plan: Plan, run: _core.Pass, stream: Stream, inputs: Sequence[Array]
+    ) -> None:
         super().__init__(stream, plan.needed)
-        self.plan, self.run = plan, run
+        self.plan, self.run, self.inputs = plan, run, inputs
         self.stored = stored_arrays(plan.graph)
+        self.read = False  # by backward, whose gradients may lie where values were
 
     def __del__(self) -> None:
         self.run.release()
@@ -98,27 +98,35 @@ class Plan:
     def forward(self, inputs: Sequence[Array], stream: Stream) -> Tape:
         """Run the graph; see `pynn.executors.forward`."""
         graph, run = self.graph, self._start()
-        tape = PlanTape(self, run, stream)
+        tape = PlanTape(self, run, stream, inputs)
         for number, array in tape.stored.items():
             run.set_stored(number, np.asarray(array, order="C"))
         run.set_stream(stream.seed, stream.step & 0xFFFFFFFF, stream.first_sample & 0xFFFFFFFF)
-        for number, array in zip(graph.inputs, inputs, strict=True):
+        self._fill(tape)
+        tape.output = run.read(graph.output)
+        return tape
+
+    def _fill(self, tape: Any) -> None:
+        """Compute the values of a tape from its inputs."""
+        graph, run = self.graph, tape.run
+        for number, array in zip(graph.inputs, tape.inputs, strict=True):
             run.set_input(number, array)
         index = run.forward(0)
         while index < len(graph.nodes):
             node = graph.nodes[index]
-            outputs = run_node(graph, node, _core, self._operands(tape, index), stream)
+            outputs = run_node(graph, node, _core, self._operands(tape, index), tape.stream)
             run.write(node.output, outputs[0])
             if self.needed is not None:
                 tape.outputs[node.output] = outputs
             index = run.forward(index + 1)
-        tape.output = run.read(graph.output)
-        return tape
 
     def backward(self, tape: Any, dy: Array, *, add: bool) -> Gradients:
         """Walk the graph in reverse; see `pynn.executors.backward`."""
         graph, run, needed = self.graph, tape.run, self.needed
         assert needed is not None
+        if tape.read:
+            self._fill(tape)
+        tape.read = True
         trained = [
             (number, variable)
             for number, variable in graph.variables.items()
@@ -185,7 +193,8 @@ class Plan:
     def explain(self) -> str:
         """What runs, in the order it runs: for each node, what it became, the layout of its result
         ([blocks of 16 samples][channels][rows][columns][16], with a halo of zeros where a
-        convolution needs one), the arithmetic forward and backward, and the size of the result."""
+        convolution needs one; of fewer samples [samples][channels][rows][columns]), the arithmetic
+        forward and backward, and the size of the result."""
         rows = [("where", "what", "layout", "MFLOP", "backward", "KiB")]
         flops = backward_flops = 0
         for node, report in zip(self.graph.nodes, self.core.report(), strict=True):
@@ -236,18 +245,76 @@ class Plan:
         return bool(self.needed and self.needed[number]) and self.core.reached(number)
 
 
+def binds(graph: Graph) -> bool:
+    """Whether parameters, buffers and constants can be read where they are, pass after pass."""
+    arrays = [*graph.constants.values(), *(v.data for v in graph.variables.values())]
+    return all(array.dtype == graph.dtype and array.flags.c_contiguous for array in arrays)
+
+
+def _draws(graph: Graph) -> bool:
+    return any(node.operator.random for node in graph.nodes)
+
+
+class Evaluation:
+    """Forward passes of one batch shape, with everything bound that does not change from call to
+    call; several threads may call at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        # This may move parameters.
+        self._holders = {variable.holder() for variable in plan.graph.variables.values()}
+        self._stored = stored_arrays(plan.graph)
+        self._random = _draws(plan.graph)
+        self._free: list[_core.Pass] = []
+
+    def __call__(self, x: object, seed: int, step: int) -> Array | None:
+        """The output for an input; None where it is not an array that a pass takes, or where the
+        number of threads has changed."""
+        try:
+            run = self._free.pop()  # by another thread it may just have been taken
+        except IndexError:
+            run = self._start()
+        for holder in self._holders:
+            if holder.twin is not None:
+                holder.twin.to_host()
+        if self._random:
+            run.set_stream(seed, step & 0xFFFFFFFF, 0)
+        try:
+            return run.forward_all(x)
+        finally:
+            self._free.append(run)
+
+    def _start(self) -> _core.Pass:
+        graph = self._plan.graph
+        run: _core.Pass = self._plan.core.start()
+        run.set_ends(graph.inputs[0], graph.output)
+        for number, array in self._stored.items():
+            run.set_stored(number, np.asarray(array, order="C"))
+        return run
+
+
 class FusedPass:
     """Forward and backward of one batch shape, on memory of its own, with everything bound that
     does not change from step to step."""
 
     def __init__(self, plan: Plan, arrays: Mapping[Stored, tuple[int, list[Any]]]) -> None:
         graph = plan.graph
-        run: _core.Pass = plan.core.start()
-        self.run = run
         self.takes_labels: bool = plan.core.takes_labels
-        self.output, (self.input,) = graph.output, graph.inputs
+        run: _core.Pass = plan.core.start()
+        self._run = run
+        # The output for an input; None where it is not an array that the pass takes, or where the
+        # number of threads has changed.
+        self.forward = run.forward_all
+        # Forward, loss, backward and updates, given an input and labels: the loss and the output.
+        # Where the loss is not finite, nothing is updated. None as above, and where the labels are
+        # not (N,).
+        self.step_on_labels = run.step_on_labels
         self._last = len(graph.nodes) - 1
-        self._settings: Sequence[tuple[Any, ...]] = ()  # that the pass has
+        self._random = _draws(graph)
+        # What the pass has been told.
+        self._settings: Sequence[tuple[Any, ...]] = ()
+        self._loss: LabelLoss | None = None
+        run.set_ends(graph.inputs[0], graph.output)
         for number, array in stored_arrays(graph).items():
             run.set_stored(number, np.asarray(array, order="C"))
         for number, variable in graph.variables.items():
@@ -255,41 +322,29 @@ class FusedPass:
                 group, memory = arrays[variable]
                 run.set_update(number, group, memory)
 
-    def forward(self, array: Array, seed: int, step: int) -> Array:
-        """The output for an input (C-contiguous, of the graph's dtype)."""
-        return self.run.forward_all(self.input, array, seed, step & 0xFFFFFFFF, self.output)
-
-    def backward(self, dy: Array, settings: Sequence[tuple[Any, ...]]) -> None:
-        """Gradients and updates, given the settings of each group."""
-        self._set(settings)
-        self.run.backward_all(self.output, dy, self._last)
-
-    def step_on_labels(
-        self,
-        array: Array,
-        seed: int,
-        step: int,
-        labels: Array,
-        loss: LabelLoss,
-        settings: Sequence[tuple[Any, ...]],
-    ) -> tuple[float, Array]:
-        """Forward, loss, backward and updates: the loss and the output. Where the loss is not
-        finite, nothing is updated."""
-        self._set(settings)
-        return self.run.step_on_labels(
-            self.input, array, seed, step & 0xFFFFFFFF, self.output, labels, *loss
-        )
-
-    def _set(self, settings: Sequence[tuple[Any, ...]]) -> None:
+    def prepare(
+        self, seed: int, step: int, settings: Sequence[tuple[Any, ...]], loss: LabelLoss | None
+    ) -> None:
+        """Before a step: what random nodes draw from, the settings of each group's update, and the
+        loss, if it is part of the step."""
+        if self._random:
+            self._run.set_stream(seed, step & 0xFFFFFFFF, 0)
         if settings != self._settings:
             for group, values in enumerate(settings):
-                self.run.set_settings(group, *values)
+                self._run.set_settings(group, *values)
             self._settings = settings
+        if loss is not None and loss != self._loss:
+            self._run.set_loss(*loss)
+            self._loss = loss
+
+    def backward(self, dy: Array) -> None:
+        """Gradients and updates."""
+        self._run.backward_all(dy, self._last)
 
 
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
-    """The plan for this graph and these gradients; None where blocks of samples do not fit it: in
-    small batches, and where a value has no batch axis."""
+    """The plan for this graph and these gradients; None where a value has not the batch as its
+    first axis, or no elements."""
     key = (_core.get_num_threads(), None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]
@@ -297,6 +352,19 @@ def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
         # Threads that come here at once make a plan each, and keep the first.
         plan = graph.plans.setdefault(key, Plan(graph, needed) if _fits(graph) else None)
     return plan
+
+
+def evaluation_for(graph: Graph) -> Evaluation | None:
+    """What runs this graph forward with everything bound; None where it must be run node by node,
+    some nodes are not in plans, or what it reads must be converted."""
+    plan = plan_for(graph, None)
+    if plan is None or plan.core.foreign or len(graph.inputs) != 1 or not binds(graph):
+        return None
+    key = (_core.get_num_threads(), "evaluation")
+    if key not in graph.plans:
+        graph.plans.setdefault(key, Evaluation(plan))
+    evaluation: Evaluation = graph.plans[key]
+    return evaluation
 
 
 def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
@@ -311,8 +379,7 @@ def checked_plan(graph: Graph, needed: Sequence[bool] | None) -> Plan:
     if plan is None:
         raise ShapeError(
             f"there is no plan for input shape {graph.shapes[graph.inputs[0]]}: plans are for "
-            f"batches of {_SMALLEST_BATCH} and more, and for values that have the batch as their "
-            "first axis; this runs operator by operator"
+            "values that have the batch as their first axis; this runs operator by operator"
         )
     return plan
 
@@ -321,7 +388,7 @@ def _fits(graph: Graph) -> bool:
     batch = graph.shapes[graph.inputs[0]][0] if graph.inputs else 0
     values = [*graph.inputs, *(node.output for node in graph.nodes)]
     return (
-        batch >= _SMALLEST_BATCH
+        batch > 0
         and bool(graph.nodes)
         and any(node.output == graph.output for node in graph.nodes)
         and all(graph.shapes[number][:1] == (batch,) for number in values)

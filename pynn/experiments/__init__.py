@@ -1,10 +1,9 @@
 """The studies, each a program that a user runs by name and may start from.
 
-A study is a module with the networks and the procedure in pynn's own API, and a function
-`run(setup)` that returns its report.
+A study is a module with the networks and the procedure in pynn's own API, and a generator
+`run(setup)`, which yields what is to be run, is sent the results, and returns the report.
 """
 
-# In the order of the studies; a later one may look at what an earlier one left.
 STUDIES = {
     "denoiser": "bias initialisation and optimisers on a convolutional denoiser",
     "momentum": "softmax regression: learning rates, momentum, the cost of gradients",

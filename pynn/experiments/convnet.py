@@ -9,8 +9,8 @@ import pynn
 from pynn import io, nn, optim
 from pynn.data import Batches, split_last
 from pynn.errors import ShapeError
-from pynn.experiments.setup import Setup, around, at_least
-from pynn.report import Panel, Report, curves, save_learning_curves
+from pynn.experiments.setup import Setup, Study, around, at_least
+from pynn.report import Panel, curves, save_learning_curves
 from pynn.train.history import History
 from pynn.train.settings import Setting
 from pynn.train.sweep import SweepRun
@@ -101,7 +101,7 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """The three variants; model, history and curves of the one with dropout are kept beside the
     report."""
     default = 30 if setup.dataset.name == "digits" else 10
@@ -110,16 +110,17 @@ def run(setup: Setup) -> Report:
     settings: list[Setting] = [
         {"variant": variant, "epochs": epochs, "held_out": held_out} for variant in VARIANTS
     ]
-    results = dict(
-        zip(VARIANTS, setup.runs(train, settings, monitor="valid_accuracy"), strict=True)
-    )
+    [found] = yield [setup.sweep(train, settings, monitor="valid_accuracy")]
+    results = dict(zip(VARIANTS, found, strict=True))
     plain, kept = results["plain"], results["dropout"]
 
     report = setup.report(
         "convnet", "A convolutional network of 206,500 parameters", epochs=epochs,
-        optimiser=f"SGD, learning rate {LEARNING_RATE} (cosine), momentum {MOMENTUM}",
-        batch_size=BATCH_SIZE, dropout=DROPOUT, block_size=BLOCK_SIZE,
         kernels="5, 4, 3" if setup.size == 28 else '3, 3, 3, padding "same": the images are small',
+        ours={
+            "optimiser": f"SGD, learning rate {LEARNING_RATE} (cosine), momentum {MOMENTUM}",
+            "batch_size": BATCH_SIZE, "dropout": DROPOUT, "block_size": BLOCK_SIZE,
+        },
     )  # fmt: skip
     report.compare(
         "Beside the published network",

@@ -9,9 +9,9 @@ import numpy as np
 import pynn
 from pynn import init, io, nn, optim
 from pynn.experiments.people import PARTS, SHARES, People, people
-from pynn.experiments.setup import Setup, at_least
+from pynn.experiments.setup import Setup, Study, at_least
 from pynn.graph import Array
-from pynn.report import Comparison, Panel, Report, curves, images
+from pynn.report import Comparison, Panel, curves, images
 from pynn.train.best_iteration import BestIteration
 from pynn.train.settings import Setting, grid
 from pynn.train.sweep import SweepRun
@@ -68,7 +68,7 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     return {"rows": best.rows, **best.best}
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """All sizes of the hidden layer; the best on validation is shown."""
     found = people(setup, SIZE, 1)
     data = standardised(found)
@@ -76,7 +76,7 @@ def run(setup: Setup) -> Report:
     epochs = setup.epochs or (20 if setup.quick else -(-ITERATIONS // batches))
     starts = 1 if setup.quick else STARTS
     settings = grid({"hidden": HIDDEN, "start": list(range(starts)), "epochs": [epochs]})
-    results = setup.runs(train, settings, monitor="valid_accuracy", data=data)
+    [results] = yield [setup.sweep(train, settings, monitor="valid_accuracy", data=data)]
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
         return row["valid_accuracy"], -row["valid_loss"]
@@ -94,12 +94,16 @@ def run(setup: Setup) -> Report:
         "faces", "Faces: one hidden layer, its size chosen on validation",
         data=f"{setup.faces.resolve().name if setup.faces else setup.dataset.name}, "
         f"{len(found.classes)} classes, {SIZE} x {SIZE} grey, {found.counts}",
-        split=SHARES, hidden_units=HIDDEN,
-        initial_weights=f"hidden normal with deviation {INITIAL}, output Glorot uniform; {starts} "
-        "for each size",
-        optimiser=f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, "
-        f"weight decay {WEIGHT_DECAY}",
-        batch_size=BATCH_SIZE, iterations=epochs * batches,
+        split=SHARES,
+        ours={
+            "hidden_units": HIDDEN,
+            "initial_weights": f"hidden normal with deviation {INITIAL}, output Glorot uniform; "
+            f"{starts} for each size",
+            "optimiser": f"SGD, learning rate {LEARNING_RATE}, momentum {MOMENTUM}, "
+            f"weight decay {WEIGHT_DECAY}",
+            "batch_size": BATCH_SIZE, "iterations": epochs * batches,
+            "images": "less the mean training image, divided by the standard deviation",
+        },
     )  # fmt: skip
     report.note(found.note)
     report.compare(

@@ -12,8 +12,8 @@ import pynn
 from pynn import init, nn, ops, optim
 from pynn.data import Batches, split_first
 from pynn.errors import NonFiniteError
-from pynn.experiments.setup import Setup, around
-from pynn.report import Comparison, Panel, Report, curves
+from pynn.experiments.setup import Setup, Study, around
+from pynn.report import Comparison, Panel, curves
 from pynn.train.measuring import AccuracyEvery, Divergence
 from pynn.train.settings import Setting
 from pynn.train.sweep import Result, SweepRun
@@ -123,7 +123,7 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     }
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """All networks at all settings."""
     chosen, published = [], []
     for number, of_network in SETTINGS.items():
@@ -135,7 +135,14 @@ def run(setup: Setup) -> Report:
                 "measure_every": 20_000 if setup.size == 28 else 500,
             })  # fmt: skip
             published.append((accuracy, bounds))
-    results = setup.runs(train, chosen, monitor="test_accuracy")
+    results, [convolutions], beside = yield [
+        setup.sweep(
+            train, chosen, monitor="test_accuracy",
+            length=lambda s: s["epochs"] * (6 if s["network"] == 4 else 1),
+        ),
+        setup.sweep(time_convolutions, [{"size": setup.size // 2}], first=True),
+        setup.sweep(train_beside_torch, [{"network": number} for number in SETTINGS], first=True),
+    ]  # fmt: skip
 
     report = setup.report(
         "ladder", "Four networks, three settings each", optimiser="SGD", batch_size=BATCH_SIZE,
@@ -171,14 +178,13 @@ def run(setup: Setup) -> Report:
     report.table(
         "Convolution of network 4 (3 x 3, 8 to 8 channels), one image forward",
         ("how", "milliseconds", "times native"),
-        _convolutions(setup.size // 2),
+        convolutions["rows"],
     )
-    beside = _beside_torch(setup)
-    if beside:
+    if beside[0]["row"]:
         report.table(
             "One epoch beside PyTorch, the same threads",
             ("network", "pynn, s", "PyTorch, s", "times", "pynn test accuracy", "PyTorch's"),
-            beside,
+            [each["row"] for each in beside],
         )
     else:
         report.note("PyTorch is not installed: no comparison with a framework.")
@@ -228,8 +234,9 @@ def _panel(setting: Setting, result: Result) -> Panel:
     )  # fmt: skip
 
 
-def _convolutions(size: int) -> list[list[Any]]:
-    rng = np.random.default_rng(0)
+def time_convolutions(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """Network 4's second convolution of one image in three ways."""
+    rng, size = np.random.default_rng(0), setting["size"]
     x = rng.random((1, 8, size, size), dtype=np.float32)
     w = rng.random((8, 8, 3, 3), dtype=np.float32)
 
@@ -253,7 +260,7 @@ def _convolutions(size: int) -> list[list[Any]]:
         ("NumPy, im2col", _seconds(numpy, 20)),
         ("native", _seconds(lambda: ops.conv2d(x, w, padding=1), 200)),
     ]
-    return [[name, 1000 * seconds, seconds / timed[-1][1]] for name, seconds in timed]
+    return {"rows": [[name, 1000 * seconds, seconds / timed[-1][1]] for name, seconds in timed]}
 
 
 def _seconds(function: Any, repeats: int) -> float:
@@ -266,45 +273,39 @@ def _seconds(function: Any, repeats: int) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def _beside_torch(setup: Setup) -> list[list[Any]]:
-    """An epoch of each network at its last setting; nothing where torch is not installed."""
+def train_beside_torch(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """An epoch of a network at its last setting, here and in PyTorch; no row without PyTorch."""
     try:
         import torch
     except ImportError:
-        return []
+        return {"row": []}
     torch.set_num_threads(pynn.get_num_threads())
-    x = setup.dataset.train_images.astype(np.float32) / 255
-    y = setup.dataset.train_labels.astype(np.int64)
-    test = setup.dataset.test_images.astype(np.float32) / 255
-    rows = []
-    for number, of_network in SETTINGS.items():
-        lr = of_network[-1][1]
-        model = network(number, setup.size)
-        theirs = _torch_twin(torch, model)
-        step = pynn.compile(model, loss_of(number), optim.SGD(model.parameters(), lr=lr))
-        order = np.arange(len(y))
-        begin = time.perf_counter()
-        step.epoch(x, y, order, batch_size=BATCH_SIZE)
-        ours = time.perf_counter() - begin
-        loss = torch.nn.CrossEntropyLoss(reduction="sum" if number == 4 else "mean")
-        optimizer = torch.optim.SGD(theirs.parameters(), lr=lr)
-        begin = time.perf_counter()
-        for first in range(0, len(y), BATCH_SIZE):
-            batch = slice(first, first + BATCH_SIZE)
-            optimizer.zero_grad()
-            loss(theirs(torch.from_numpy(x[batch])), torch.from_numpy(y[batch])).backward()
-            optimizer.step()
-        seconds = time.perf_counter() - begin
-        model.eval()
-        with torch.no_grad():
-            their_output = theirs(torch.from_numpy(test)).numpy()
-        labels = setup.dataset.test_labels
-        accuracies = [
-            float(np.mean(output.argmax(axis=1) == labels))
-            for output in (model(test), their_output)
-        ]
-        rows.append([number, ours, seconds, seconds / ours, *accuracies])
-    return rows
+    dataset, number = run.data, setting["network"]
+    x, test = (
+        images.astype(np.float32) / 255 for images in (dataset.train_images, dataset.test_images)
+    )
+    y, labels = dataset.train_labels.astype(np.int64), dataset.test_labels
+    lr = SETTINGS[number][-1][1]
+    model = network(number, x.shape[-1])
+    theirs = _torch_twin(torch, model)
+    step = pynn.compile(model, loss_of(number), optim.SGD(model.parameters(), lr=lr))
+    begin = time.perf_counter()
+    step.epoch(x, y, np.arange(len(y)), batch_size=BATCH_SIZE)
+    ours = time.perf_counter() - begin
+    loss = torch.nn.CrossEntropyLoss(reduction="sum" if number == 4 else "mean")
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=lr)
+    begin = time.perf_counter()
+    for first in range(0, len(y), BATCH_SIZE):
+        batch = slice(first, first + BATCH_SIZE)
+        optimizer.zero_grad()
+        loss(theirs(torch.from_numpy(x[batch])), torch.from_numpy(y[batch])).backward()
+        optimizer.step()
+    seconds = time.perf_counter() - begin
+    model.eval()
+    with torch.no_grad():
+        outputs = model(test), theirs(torch.from_numpy(test)).numpy()
+    accuracies = [float(np.mean(output.argmax(axis=1) == labels)) for output in outputs]
+    return {"row": [number, ours, seconds, seconds / ours, *accuracies]}
 
 
 def _torch_twin(torch: Any, model: nn.Sequential) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,26 @@ from numpy.typing import NDArray
 import pynn
 from pynn import init, io, nn, ops, optim
 from pynn.data import Batches
-from pynn.experiments.setup import Setup, around, at_least
-from pynn.report import Contour, Panel, Report, contours, curves, images
-from pynn.testing import numerical_gradient
-from pynn.train.landscape import loss_slice, trajectory
+from pynn.experiments.setup import Setup, Study, around, at_least, within_factor
+from pynn.report import Contour, Panel, contours, curves, images
+from pynn.testing import gradcheck
+from pynn.testing.one_weight import descend_one_by_one
+from pynn.train.landscape import LossSlice
 from pynn.train.measuring import AccuracyEvery
 from pynn.train.settings import Setting
 from pynn.train.sweep import SweepRun
 
 RATES = tuple(round(0.01 * i, 2) for i in range(10))
 MOMENTUM = 0.9
+LOSS = nn.CrossEntropyLoss(reduction="sum")
 # Not published with the study, so ours: the batch size without momentum, the learning rate with it
-# (a velocity sums ten gradients), the gradient check's step and floor, and the descent over two
-# weights.
-BATCH_SIZE, MOMENTUM_BATCH_SIZE = 64, 128
+# (a velocity sums ten gradients), how long training goes on, and the descent over two weights.
+BATCH_SIZE, MOMENTUM_BATCH_SIZE = 50, 128
 LEARNING_RATE, MOMENTUM_LEARNING_RATE = 0.01, 0.001
-SLICE_RATE, SLICE_STEPS = 4.0, 30
-STEP, FLOOR = 1e-5, 1e-3
+ITERATIONS, MEASUREMENTS, RATE_MEASUREMENTS = 1500, 150, 30
+LEVEL, LEVEL_ITERATIONS = 0.005, 100  # level: this close to the end, on average over so many
+SLICE_CLASS, SLICE_REACH, SLICE_RATE, SLICE_STEPS = 3, 8.0, 5.0, 30
+STEP = 1e-3  # of the gradient check
 
 
 def network(inputs: int, dtype: str = "float32") -> nn.Linear:
@@ -53,7 +57,7 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
     )
     pynn.fit(
         model,
-        nn.CrossEntropyLoss(reduction="sum"),
+        LOSS,
         optim.SGD(model.parameters(), lr=setting["lr"], momentum=setting["momentum"]),
         Batches(x, y, setting["batch_size"], seed=run.seed, drop_last=True, reuse=True),
         epochs=setting["epochs"],
@@ -61,132 +65,146 @@ def train(setting: Setting, run: SweepRun) -> dict[str, Any]:
         progress=False,
     )
     io.save(run.folder / "model.safetensors", model.state_dict())
-    return {"rows": accuracy.rows, "test_accuracy": accuracy.rows[-1]["test"]}
-
-
-def check_gradient(setup: Setup) -> float:
-    """The largest relative error of the gradient of 200 images, against central differences of each
-    weight on its own, in float64. Gradients below FLOOR of the largest count as that large."""
-    count = 20 if setup.quick else 200
-    x = with_one(setup.dataset.train_images[:count], "float64")
-    y = setup.dataset.train_labels[:count]
-    pynn.manual_seed(setup.seed)
-    model = network(x.shape[1], "float64")
-    weights = model.weight.data
-    start = ops.cross_entropy(ops.linear(x, weights), y, reduction="none")
-
-    def loss() -> float:  # less what it was at the start: a sum of small numbers, rounded less
-        now = ops.cross_entropy(ops.linear(x, weights), y, reduction="none")
-        return float(np.sum(now - start))
-
-    _, dlogits = ops.cross_entropy(ops.linear(x, weights), y, reduction="sum", return_grad=True)
-    analytic = (dlogits.T @ x).reshape(-1)
-    numerical = numerical_gradient(loss, weights, eps=STEP).reshape(-1)
-    scale = np.maximum(np.maximum(abs(analytic), abs(numerical)), FLOOR * abs(analytic).max())
-    return float(np.max(abs(analytic - numerical) / scale))
-
-
-def cost_of_gradients(setup: Setup) -> dict[str, float]:
-    """Seconds for ten epochs of gradients: of each weight on its own, by NumPy, and native."""
-    x, y = with_one(setup.dataset.train_images), setup.dataset.train_labels
-    pynn.manual_seed(setup.seed)
-    model = network(x.shape[1])
-    batch = slice(0, MOMENTUM_BATCH_SIZE)
-    batches = 10 * (len(y) // MOMENTUM_BATCH_SIZE)
-    weights = model.weight.data
-    places = range(0, weights.size, weights.size // 100)
-
-    def one_by_one() -> None:
-        with pynn.backend("numpy"):
-            numerical_gradient(
-                lambda: float(ops.cross_entropy(ops.linear(x[batch], weights), y[batch])),
-                weights, eps=1e-3, flat_indices=places,
-            )  # fmt: skip
-
-    def at_once(backend: str) -> None:
-        with pynn.backend(backend):
-            loss = nn.CrossEntropyLoss()
-            loss(model(x[batch]), y[batch])
-            model.backward(loss.backward())
-
+    last_quarter = accuracy.rows[-len(accuracy.rows) // 4 :]
     return {
-        "each weight on its own": _seconds(one_by_one, 1) * weights.size / len(places) * batches,
-        "NumPy": _seconds(lambda: at_once("numpy"), 20) * batches,
-        "native": _seconds(lambda: at_once("native"), 50) * batches,
+        "rows": accuracy.rows,
+        "test_accuracy": float(np.mean([row["test"] for row in last_quarter])),
     }
 
 
-def _seconds(function: Any, repeats: int) -> float:
+def check_gradient(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """The largest error of the derivatives of some images' loss by each weight on its own, relative
+    to that derivative, against central differences over four points, in float64."""
+    count = setting["images"]
+    x, y = with_one(run.data.train_images[:count]), run.data.train_labels[:count]
+    checked = gradcheck(
+        network(x.shape[1]), x, check_inputs=False, max_elements=None, order=4, eps=STEP,
+        loss=lambda logits: ops.cross_entropy(logits, y, reduction="none", return_grad=True),
+        raise_error=False,
+    )  # fmt: skip
+    return {"error": checked.own_error}
+
+
+def cost_of_gradients(setting: Setting, run: SweepRun) -> dict[str, Any]:
+    """Seconds for ten epochs of updates: of each weight on its own, by NumPy, and native."""
+    x, y = with_one(run.data.train_images), run.data.train_labels
+    batch_size: int = setting["batch_size"]
+    model = network(x.shape[1])
+    size = model.weight.size
+    places = list(np.ndindex(model.weight.shape))[:: size // 100]
+    batch = x[:batch_size], y[:batch_size]
+    batches = 10 * (len(y) // batch_size)
+    some = min(50, batches // 10)
+    order = np.random.default_rng(run.seed).permutation(len(y))[: some * batch_size]
+
+    def one_by_one() -> None:
+        with pynn.backend("numpy"):
+            descend_one_by_one(model, LOSS, *batch, places, lr=MOMENTUM_LEARNING_RATE)
+
+    def at_once(backend: str) -> float:
+        model = network(x.shape[1])
+        step = pynn.compile(model, LOSS, optim.SGD(model.parameters(), lr=MOMENTUM_LEARNING_RATE))
+
+        def epoch() -> None:
+            step.epoch(x, y, order, batch_size=batch_size)
+
+        with pynn.backend(backend):
+            return _seconds(epoch) / some * batches
+
+    costs = {
+        "each weight on its own": _seconds(one_by_one) / len(places) * size * batches,
+        "NumPy": at_once("numpy"),
+        "native": at_once("native"),
+    }
+    return {"costs": costs}
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    """The median of five calls, after one that warms up."""
     function()
     times = []
     for _ in range(5):
         begin = time.perf_counter()
-        for _ in range(repeats):
-            function()
-        times.append((time.perf_counter() - begin) / repeats)
+        function()
+        times.append(time.perf_counter() - begin)
     return sorted(times)[2]
 
 
-def run(setup: Setup) -> Report:
+def run(setup: Setup) -> Study:
     """The six parts, in order."""
-    inputs = setup.size**2 + 1
-    epochs = setup.epochs or (1 if setup.quick else 2)
-    every = 25 if setup.size == 28 else 2
     rates = RATES[::3] if setup.quick else RATES
+    enough = ITERATIONS // 5 if setup.quick else ITERATIONS
 
-    def setting(lr: float, momentum: float, batch_size: int) -> Setting:
+    def setting(lr: float, momentum: float, batch_size: int, measurements: int) -> Setting:
+        batches = len(setup.dataset.train_labels) // batch_size
+        epochs = setup.epochs or -(-enough // batches)
         return {
             "lr": lr, "momentum": momentum, "batch_size": batch_size, "epochs": epochs,
-            "measure_every": every,
+            "measure_every": max(1, epochs * batches // measurements),
         }  # fmt: skip
 
-    chosen = [setting(lr, 0.0, BATCH_SIZE) for lr in rates]
-    chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE))
-    chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE))
-    results = setup.runs(train, chosen, monitor="test_accuracy")
+    chosen = [setting(lr, 0.0, BATCH_SIZE, RATE_MEASUREMENTS) for lr in rates]
+    chosen.append(setting(MOMENTUM_LEARNING_RATE, MOMENTUM, MOMENTUM_BATCH_SIZE, MEASUREMENTS))
+    chosen.append(setting(LEARNING_RATE, 0.0, BATCH_SIZE, MEASUREMENTS))
+    checks: list[Setting] = [{"images": 20 if setup.quick else 200}]
+    costs: list[Setting] = [{"batch_size": MOMENTUM_BATCH_SIZE}]
+    results, [check], [timed] = yield [
+        setup.sweep(train, chosen, monitor="test_accuracy"),
+        setup.sweep(check_gradient, checks),
+        setup.sweep(cost_of_gradients, costs, first=True),
+    ]
     by_rate = dict(zip(rates, results, strict=False))
     with_momentum, plain = results[-2], results[-1]
 
     report = setup.report(
-        "momentum", "Softmax regression: learning rates, momentum, gradients", epochs=epochs,
-        batch_size=f"{BATCH_SIZE}, with momentum {MOMENTUM_BATCH_SIZE}",
-        loss="cross-entropy summed over the batch",
+        "momentum", "Softmax regression: learning rates, momentum, gradients",
+        loss="cross-entropy summed over the batch", momentum=MOMENTUM,
+        batch_size_with_momentum=MOMENTUM_BATCH_SIZE,
+        ours={
+            "batch_size": BATCH_SIZE,
+            "learning_rate": f"of the curves {LEARNING_RATE:g}, with momentum "
+            f"{MOMENTUM_LEARNING_RATE:g}",
+            "epochs": f"{chosen[-1]['epochs']}, with momentum {chosen[-2]['epochs']}: at least "
+            f"{enough} iterations",
+            "level": f"within {LEVEL:g} of the last quarter, over {LEVEL_ITERATIONS} iterations",
+            "landscape": f"weights of class {SLICE_CLASS} within {SLICE_REACH:g} of the trained "
+            f"ones, {SLICE_STEPS} steps of learning rate {SLICE_RATE:g}",
+            "gradient_check": f"four points, step {STEP:g}",
+        },
     )  # fmt: skip
     report.figure("gallery", _gallery(setup), "Ten samples of each class.")
-    error = check_gradient(setup)
+    error, seconds = check["error"], timed["costs"]
     best = max(rates, key=lambda lr: float(by_rate[lr]["test_accuracy"]))
-    seconds = cost_of_gradients(setup)
     times = seconds["each weight on its own"] / seconds["NumPy"]
-    flat, steep, figure = _landscape(setup, plain["folder"], inputs)
-    levels = {name: _level(r["rows"], b) for name, r, b in (
-        ("SGD", plain, BATCH_SIZE), ("momentum", with_momentum, MOMENTUM_BATCH_SIZE),
-    )}  # fmt: skip
+    flat, steep, figure = _landscape(setup, plain["folder"])
     report.compare(
         "Beside the published values",
         [
             setup.comparison(
                 "gradient check, largest relative error", "< 1e-7", error, (0, 1e-7),
-                remark=f"step {STEP:g}; gradients below {FLOOR:g} of the largest count as that",
+                remark=f"of a weight, relative to its own derivative; step {STEP:g}",
             ),
             setup.comparison("best learning rate of SGD", 0.01, best, around(0.01, 0.0)),
             setup.comparison(
-                "iterations until SGD is level", 750, levels["SGD"], (375, 1125),
-                remark="until the test accuracy, averaged over three measurements, is within 0.01 "
-                "of its last",
+                "iterations until SGD is level", 750, _level(plain["rows"], BATCH_SIZE),
+                within_factor(750, 1.5),
+                remark=f"until the test accuracy of {LEVEL_ITERATIONS} iterations is within "
+                f"{LEVEL:g} of that of the last quarter",
             ),
             setup.comparison(
-                "iterations until momentum is level", 500, levels["momentum"], (0, 750)
+                "iterations until momentum is level", 500,
+                _level(with_momentum["rows"], MOMENTUM_BATCH_SIZE), within_factor(500, 1.5),
             ),
             setup.comparison(
-                "each weight on its own, times NumPy at once", 236, times, at_least(100),
+                "each weight on its own, times NumPy at once", 236, times, at_least(236),
                 remark="1,263 s and 5.36 s in the study",
             ),
             setup.comparison(
-                "flat start: how much further momentum comes", "clearly", flat, at_least(0.1),
+                "flat start: how much further momentum comes", "clearly", flat, at_least(0.25),
                 remark=f"share of the way down after {SLICE_STEPS} steps, less that of SGD",
             ),
             setup.comparison(
-                "steep start: how much further momentum comes", "little", steep, (-0.1, 0.1)
+                "steep start: how much further momentum comes", "little", steep, (-0.05, 0.05)
             ),
         ],
     )  # fmt: skip
@@ -195,19 +213,24 @@ def run(setup: Setup) -> Report:
         ("learning rate", "test accuracy"),
         [[lr, by_rate[lr]["test_accuracy"]] for lr in rates],
     )
+    seen = [row[part] for r in (plain, with_momentum) for row in r["rows"]
+            for part in ("train", "test")]  # fmt: skip
+    limits = float(np.quantile(seen, 0.02)) - 0.02, max(seen) + 0.01
     panels = [
         Panel(
             {part: ([row["samples"] / size for row in r["rows"]], [row[part] for row in r["rows"]])
              for part in ("train", "test")},
-            title=title, x="iteration",
+            title=title, x="iteration", limits=limits,
         )
         for title, r, size in (
-            (f"SGD, learning rate {LEARNING_RATE:g}, batches of {BATCH_SIZE}", plain, BATCH_SIZE),
-            (f"momentum {MOMENTUM:g}, learning rate {MOMENTUM_LEARNING_RATE:g}, batches of "
+            (f"SGD, rate {LEARNING_RATE:g}, batches of {BATCH_SIZE}", plain, BATCH_SIZE),
+            (f"momentum {MOMENTUM:g}, rate {MOMENTUM_LEARNING_RATE:g}, batches of "
              f"{MOMENTUM_BATCH_SIZE}", with_momentum, MOMENTUM_BATCH_SIZE),
         )
     ]  # fmt: skip
-    report.figure("curves", curves(panels), "Learning curves.")
+    report.figure(
+        "curves", curves(panels), "Learning curves; the first few measurements may lie below."
+    )
     weights = io.load(f"{plain['folder']}/model.safetensors")["weight"][:, :-1]
     report.figure(
         "weights",
@@ -221,7 +244,7 @@ def run(setup: Setup) -> Report:
     )  # fmt: skip
     report.table(
         f"Ten epochs of gradients, batches of {MOMENTUM_BATCH_SIZE} (each weight on its own: timed "
-        "on a hundredth of the weights of one batch, and scaled)",
+        "on a hundredth of the weights of one batch, the others on 50 batches, and scaled)",
         ("how", "seconds", "times native"),
         [[how, taken, taken / seconds["native"]] for how, taken in seconds.items()],
     )
@@ -238,54 +261,50 @@ def _gallery(setup: Setup) -> Any:
 
 
 def _level(rows: list[dict[str, float]], batch_size: int) -> float:
-    """The iteration from which on the smoothed test accuracy stays within 0.01 of its last."""
-    accuracy = np.convolve([row["test"] for row in rows], np.ones(3) / 3, mode="valid")
-    outside = np.flatnonzero(np.abs(accuracy - accuracy[-1]) > 0.01)
-    place = int(outside[-1]) + 1 if outside.size else 0
-    return rows[min(place + 1, len(rows) - 1)]["samples"] / batch_size
+    """The iteration at which the test accuracy, averaged over LEVEL_ITERATIONS, first comes as
+    close as LEVEL to its average over the last quarter of training."""
+    accuracy = np.array([row["test"] for row in rows])
+    iterations = [row["samples"] / batch_size for row in rows]
+    quarter = max(1, len(rows) // 4)
+    window = int(np.clip(LEVEL_ITERATIONS // iterations[0], 1, quarter))
+    smooth = np.convolve(accuracy, np.full(window, 1 / window), mode="valid")
+    reached = np.flatnonzero(smooth >= accuracy[-quarter:].mean() - LEVEL)
+    return iterations[int(reached[0]) + window - 1]
 
 
-def _landscape(setup: Setup, folder: str, inputs: int) -> tuple[float, float, Any]:
-    """How much further momentum comes than SGD, from a flat and from a steep start among the points
-    around the trained one that lie clearly above the lowest loss."""
+def _landscape(setup: Setup, folder: str) -> tuple[float, float, Any]:
+    """How much further momentum comes than SGD, from a flat and from a steep start halfway between
+    the trained weights and the border of the picture: two weights of one class."""
     count = 500 if setup.quick else 2000
-    x = with_one(setup.dataset.train_images[:count], "float64")
-    y = setup.dataset.train_labels[:count]
-    weights = io.load(f"{folder}/model.safetensors")["weight"].astype(np.float64)
-    size = setup.size
-    middle = size // 2
-    places = ((0, middle * size + middle), (1, (middle - 2) * size + middle - 2))
-    trained = np.array([weights[place] for place in places])
-    logits = x @ weights.T
-
-    def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        moved = logits.copy()
-        for (unit, pixel), new, old in zip(places, point, trained, strict=True):
-            moved[:, unit] += x[:, pixel] * (new - old)
-        value, gradient = ops.cross_entropy(moved, y, return_grad=True)
-        slope = [gradient[:, unit] @ x[:, pixel] for unit, pixel in places]
-        return float(value), np.array(slope)
-
-    span = np.linspace(-12, 12, 25 if setup.quick else 49)
-    grid_x, grid_y = trained[0] + span, trained[1] + span
-    surface = loss_slice(loss, grid_x, grid_y)
-    lowest = float(surface.min())
-    around = [
-        trained + 10.0 * np.array(direction)
-        for direction in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-    ]
-    steepness = [float(np.linalg.norm(loss(point)[1])) for point in around]
-    high = [loss(point)[0] > lowest + 0.1 * (surface.max() - lowest) for point in around]
-    order = sorted((i for i in range(len(around)) if high[i]), key=steepness.__getitem__)
+    x, y = with_one(setup.dataset.train_images[:count]), setup.dataset.train_labels[:count]
+    model = network(x.shape[1])
+    model.load_state_dict(io.load(f"{folder}/model.safetensors"))
+    middle = setup.size // 2
+    pixels = (middle, middle - 2), (middle, middle + 1)
+    loss = LossSlice(
+        model, nn.CrossEntropyLoss(), x, y,
+        [("weight", (SLICE_CLASS, row * setup.size + column)) for row, column in pixels],
+    )  # fmt: skip
+    steps = np.arange(-16, 17)
+    grid_x, grid_y = (value + steps * SLICE_REACH / 16 for value in loss.origin)
+    surface = loss.values(grid_x, grid_y)
+    slope = np.hypot(*np.gradient(surface, grid_y, grid_x))
+    slope[np.maximum.outer(abs(steps), abs(steps)) != 8] = np.nan
+    names = f"weight of pixel {pixels[0]}", f"weight of pixel {pixels[1]}"
     panels, ahead = [], {}
-    for name, start in (("flat", around[order[0]]), ("steep", around[order[-1]])):
-        paths, shares = {}, {}
-        for how, momentum in (("SGD", 0.0), ("momentum", MOMENTUM)):
-            points, losses = trajectory(
-                loss, start, lr=SLICE_RATE, steps=SLICE_STEPS, momentum=momentum
-            )
-            paths[how] = points[:, 0], points[:, 1]
-            shares[how] = (losses[0] - losses[-1]) / (losses[0] - lowest)
-        ahead[name] = float(shares["momentum"] - shares["SGD"])
-        panels.append(Contour(grid_x, grid_y, surface, paths, title=f"{name} start"))
+    for name, place in (("flat", np.nanargmin(slope)), ("steep", np.nanargmax(slope))):
+        row, column = np.unravel_index(place, slope.shape)
+        start = grid_x[column], grid_y[row]
+        found = {
+            "SGD": loss.trajectory(start, lambda p: optim.SGD(p, lr=SLICE_RATE), SLICE_STEPS),
+            "momentum": loss.trajectory(
+                start, lambda p: optim.SGD(p, lr=SLICE_RATE, momentum=MOMENTUM), SLICE_STEPS
+            ),
+        }
+        lowest = min(surface.min(), *(path.losses.min() for path in found.values()))
+        down = {how: (path.losses[0] - path.losses[-1]) / (path.losses[0] - lowest)
+                for how, path in found.items()}  # fmt: skip
+        ahead[name] = float(down["momentum"] - down["SGD"])
+        paths = {how: (path.points[:, 0], path.points[:, 1]) for how, path in found.items()}
+        panels.append(Contour(grid_x, grid_y, surface, paths, title=f"{name} start", names=names))
     return ahead["flat"], ahead["steep"], contours(panels)

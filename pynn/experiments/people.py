@@ -54,6 +54,10 @@ class People:
         """How many images each part has, in words."""
         return ", ".join(f"{name} {len(self.labels[name])}" for name in PARTS)
 
+    def without_note(self) -> People:
+        """What results depend on: the note is another once there is a manifest."""
+        return replace(self, note="")
+
     def of_classes(self, begin: int, end: int) -> People:
         """The classes begin..end-1 alone, their labels counted from 0."""
         kept = {name: (y >= begin) & (y < end) for name, y in self.labels.items()}
@@ -94,13 +98,17 @@ def people(setup: Setup, size: int, channels: int) -> People:
             f"{setup.dataset.name} stand in for them, and nothing is compared."
         )
     else:
-        note = _checked(setup.faces, setup.out / "SHA256SUMS")
+        kept = setup.out / "SHA256SUMS"
+        manifest = find_manifest(setup.faces) or (kept if kept.is_file() else None)
+        note = _checked(setup.faces, manifest)
         found = read_image_folder(setup.faces, size=size, channels=channels)
         images, labels, classes = found.images, found.labels, found.classes
         compared = _digest(setup.faces) == _ORL_SHA256
         if compared:
             note += " They are the ORL faces (credit: Olivetti Research Laboratory)."
     split = split_by_class(labels, SHARES, setup.seed, classes=classes)
+    if setup.faces is not None and manifest is None:  # only of images that can be used
+        write_manifest(setup.faces, kept)
     return People(
         {name: images[rows] for name, rows in zip(PARTS, split, strict=True)},
         {name: labels[rows] for name, rows in zip(PARTS, split, strict=True)},
@@ -111,15 +119,12 @@ def people(setup: Setup, size: int, channels: int) -> People:
     )
 
 
-def _checked(folder: Path, kept: Path) -> str:
-    """Check a folder against its manifest, or leave one where there is none; what was done, in
-    words."""
-    manifest = find_manifest(folder) or (kept if kept.is_file() else None)
+def _checked(folder: Path, manifest: Path | None) -> str:
+    """Check a folder against its manifest, where it has one; what was done, in words."""
     if manifest is None:
-        write_manifest(folder, kept)
         return (
             "The folder of faces has no manifest: the SHA-256 of each image was written to "
-            f"{kept.name} beside this report, which the next run into this folder checks."
+            "SHA256SUMS beside this report, which the next run into this folder checks."
         )
     count = check_manifest(folder, manifest)
     return f"{count} images of faces, each with the SHA-256 that the manifest has for it."

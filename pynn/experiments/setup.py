@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from pynn.data import Dataset
 from pynn.errors import ShapeError
 from pynn.report import Comparison, Report
 from pynn.train.settings import Setting
-from pynn.train.sweep import Result, RunFunction, sweep
+from pynn.train.sweep import Result, RunFunction, Sweep
 
 Arrays = tuple[NDArray[np.uint8], NDArray[Any]]
+# A study yields, once, the sweeps it needs, is sent the results of each, and returns its report.
+Study = Generator[list[Sweep], list[list[Result]], Report]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,6 @@ class Setup:
         weights: file with AlexNet's weights; None: features are pretrained first.
         squeezenet: file with SqueezeNet's weights; None: the study does without.
         pretrain: what features are pretrained on; None: half of the classes at hand.
-        kept_seconds: what runs that were taken from an earlier call took then, in parallel.
     """
 
     dataset: Dataset
@@ -53,7 +54,6 @@ class Setup:
     weights: Path | None = None
     squeezenet: Path | None = None
     pretrain: Dataset | None = None
-    kept_seconds: list[float] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if self.faces is not None and not self.faces.is_dir():
@@ -94,25 +94,23 @@ class Setup:
         count = len(self.dataset.train_labels)
         return of_mnist if count >= 60_000 else count * 2 // 15 + 1
 
-    def runs(
+    def sweep(
         self,
         function: RunFunction,
         settings: Sequence[Setting],
         *,
         monitor: str | None = None,
         data: Any = None,
-    ) -> list[Result]:
-        """Call a function for each setting, with some data, or else the data set, as `run.data`;
-        see `sweep`. Results are kept in out/runs, so that a study that was interrupted goes on
-        where it stopped."""
-        results = sweep(
+        length: Callable[[Setting], float] | None = None,
+        first: bool = False,
+    ) -> Sweep:
+        """Calls of a function for each setting, with some data, or else the data set, as
+        `run.data`; see `Sweep`. Results are kept in out/runs, so that a study that was interrupted
+        goes on where it stopped."""
+        return Sweep(
             function, settings, self.out / "runs", data=self.dataset if data is None else data,
-            seed=self.seed, jobs=self.jobs, threads=self.threads, monitor=monitor,
-            progress=self.progress,
+            seed=self.seed, monitor=monitor, length=length, first=first,
         )  # fmt: skip
-        kept = {result["folder"]: result["seconds"] for result in results if result["reused"]}
-        self.kept_seconds.append(sum(kept.values()) / self.jobs)
-        return results
 
     def comparison(
         self,
@@ -126,10 +124,13 @@ class Setup:
         """A published value beside ours; compared only where `compared` is true."""
         return Comparison(name, published, ours, *bounds, remark=remark, compared=self.compared)
 
-    def report(self, study: str, title: str, **settings: Any) -> Report:
-        """An empty report with the settings that all studies have."""
+    def report(
+        self, study: str, title: str, *, ours: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Report:
+        """An empty report with the settings that all studies have; `ours` are those that the study
+        does not publish."""
         dataset = self.dataset
-        report = Report(study, title)
+        report = Report(study, title, ours=dict(ours or {}))
         found: Mapping[str, Any] = pynn.config.config()
         report.settings = {
             "data": f"{dataset.name}, {len(dataset.train_labels)} training and "

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pynn.graph import Array
-from pynn.nn.module import Module
-from pynn.train.evaluation import evaluating
+from pynn.nn.module import Module, evaluating
 
 
 def extract_features(

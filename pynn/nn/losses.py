@@ -78,6 +78,8 @@ class CrossEntropyLoss(Loss):
         reduction: "mean" or "sum".
     """
 
+    _of_labels: LabelLoss | None = None
+
     def __init__(
         self,
         *,
@@ -107,11 +109,13 @@ class CrossEntropyLoss(Loss):
 
     def of_labels(self) -> LabelLoss | None:
         """See `Loss.of_labels`: where classes have no weights."""
-        if type(self).value_and_gradient is not CrossEntropyLoss.value_and_gradient:
+        own = CrossEntropyLoss.value_and_gradient
+        if self.weight is not None or type(self).value_and_gradient is not own:
             return None
-        if self.weight is not None:
-            return None
-        return LabelLoss(self.label_smoothing, self.ignore_index, self.reduction == "mean")
+        values = self.label_smoothing, self.ignore_index, self.reduction == "mean"
+        if self._of_labels != values:
+            self._of_labels = LabelLoss(*values)
+        return self._of_labels
 
     def count(self, target: Any) -> float:
         """The weight of the samples that count."""

@@ -7,16 +7,17 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from pynn import executors
+from pynn.backends import get_backend
 from pynn.errors import DTypeError, FormatError, PynnError, ShapeError, StateError
 from pynn.executors import Stream, Tape
-from pynn.executors.plan import Plan, checked_plan
+from pynn.executors.plan import Evaluation, Plan, checked_plan, evaluation_for
 from pynn.graph import (
     Array,
     Graph,
@@ -83,6 +84,9 @@ class Module:
     _run_traces: OrderedDict[tuple[Any, ...], Trace] | None = None
     _run_checked: tuple[object, tuple[Any, ...]] | None = None
     _run_tape: tuple[Graph, Tape, int, int] | None = None  # updates before, thread
+    # Each with the latest change when it was found.
+    _run_evaluation: tuple[object, Evaluation] | None = None
+    _run_dtype: tuple[object, np.dtype[Any]] | None = None
     _run_steps: int = 0
 
     def forward(self, *inputs: Any) -> Any:
@@ -289,7 +293,10 @@ class Module:
     def _turn_to_train(self) -> AbstractContextManager[object]:
         """One thread at a time trains this model."""
         # Who traces has a lock already that who trains may wait for.
-        return nullcontext() if is_tracing() else self._turn().to_train()
+        if is_tracing():
+            return nullcontext()
+        turn: Turn | None = self.__dict__.get(_turn_name)
+        return (turn or self._turn()).to_train()
 
     def _turn_to_read(self) -> AbstractContextManager[object]:
         """Nobody trains this model meanwhile."""
@@ -304,6 +311,10 @@ class Module:
         Returns:
             The output, a new array (N, ...).
         """
+        if not self.training and len(inputs) == 1:
+            output = self._evaluate_at_once(inputs[0])
+            if output is not None:
+                return output
         if any(isinstance(value, Variable) for value in inputs):
             symbol = next((value for value in inputs if isinstance(value, Symbol)), None)
             if symbol is None:
@@ -312,7 +323,7 @@ class Module:
                 return self.forward(*inputs)
         arrays = [self.as_input(value) for value in inputs]
         if not self.training:
-            self._run_tape = None
+            self._forget_tape()
             return self._evaluate(arrays)
         with self._turn_to_train():
             self._run_tape = None
@@ -334,9 +345,46 @@ class Module:
         array = real_array("x", value)
         if array.ndim == 0:
             raise ShapeError("an input must have a batch axis, got a single number")
-        return np.ascontiguousarray(array, dtype=self.dtype)
+        array = np.ascontiguousarray(array, dtype=self._known_dtype())
+        return array if array.flags.aligned else array.copy()
+
+    def _known_dtype(self) -> np.dtype[Any]:
+        change = latest_change()
+        if self._run_dtype is None or self._run_dtype[0] is not change:
+            self._run_dtype = change, self.dtype
+        return self._run_dtype[1]
+
+    def _forget_tape(self) -> None:
+        if self._run_tape is not None:
+            self._run_tape = None
+
+    def _evaluate_at_once(self, x: object) -> Array | None:
+        """The output for an input like the last one; None where that cannot be."""
+        if self._run_evaluation is None or get_backend() != "native":
+            return None
+        change, evaluation = self._run_evaluation
+        if change is not latest_change():
+            return None
+        output = evaluation(x, get_seed(), self._run_steps)
+        if output is not None:
+            self._forget_tape()
+        return output
+
+    def _prepare_evaluation(self, shape: Shape) -> None:
+        """Let further inputs of this shape be evaluated at once."""
+        if get_backend() != "native" or type(self).as_input is not Module.as_input:
+            return
+        change = latest_change()
+        evaluation = evaluation_for(self.trace(shape).graph)
+        if evaluation is not None and self.is_settled(change):
+            self._run_evaluation = change, evaluation
 
     def _evaluate(self, arrays: list[Array]) -> Array:
+        if len(arrays) == 1 and len(arrays[0]) <= _CHUNK:
+            self._prepare_evaluation(arrays[0].shape)
+            output = self._evaluate_at_once(arrays[0])
+            if output is not None:
+                return output
         batch = arrays[0].shape[0] if arrays else 0
         if batch <= _CHUNK or any(array.shape[0] != batch for array in arrays):
             return self._run(arrays, Stream(get_seed(), self._run_steps)).output
@@ -442,7 +490,7 @@ class Module:
             A plan; its `explain()` says what runs, in which layout, with flops and bytes.
 
         Raises:
-            ShapeError: plans are for batches of 16 and more; smaller ones run operator by operator.
+            ShapeError: there is no plan: a value has not the batch as its first axis.
         """
         return checked_plan(self.trace(*(tuple(shape) for shape in shapes)).graph, None)
 
@@ -473,7 +521,7 @@ class Module:
 
     def _version(self) -> tuple[Any, ...]:
         """All that a graph of this module depends on: which modules, each one's changes and mode,
-        and its containers."""
+        where its parameters and buffers lie, and its containers."""
         if self._run_checked is not None and self._run_checked[0] == latest_change():
             return self._run_checked[1]
         change = latest_change()
@@ -483,13 +531,21 @@ class Module:
             parts.append((id(module), module._run_version, module.training))
             for name, value in list(vars(module).items()):
                 if isinstance(value, Parameter):
-                    parts.append((id(value), value.dtype.char, value.requires_grad))
+                    where = id(value.segment)
+                    parts.append((id(value), value.dtype.char, value.requires_grad, where))
+                elif isinstance(value, Buffer):
+                    parts.append((id(value), id(value._data)))
                 elif isinstance(value, (list, dict, set)) and not name.startswith("_run_"):
                     watched = True
                     parts.append((name, _frozen(value)))
         version = tuple(parts)
         self._run_checked = None if watched else (change, version)
         return version
+
+    def is_settled(self, change: object) -> bool:
+        """Whether nothing that a graph of this module depends on has changed since `change`, as far
+        as one can know without looking: not where it holds lists or the like."""
+        return self._run_checked is not None and self._run_checked[0] is change
 
     def _record(self, shapes: tuple[Shape, ...]) -> Trace:
         variables = [variable for _, variable in self._named_variables()]
@@ -527,6 +583,18 @@ class Module:
     def describe(self) -> str:
         """What `repr` shows between the parentheses; layers say their sizes and options here."""
         return ""
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside the `with` block; afterwards each module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class _Same:

@@ -155,6 +155,12 @@ class Parameter(Stored):
         if self._grad is None:
             self._grad = self._gradient_view()
 
+    def holder(self) -> Any:
+        """See `Stored.holder`."""
+        if self.segment is None:
+            flatten([self])
+        return self.segment
+
     def twin_of(self, dtype: np.dtype[Any], make: Callable[[Array], Any]) -> tuple[Any, int]:
         """See `Stored.twin_of`."""
         if self.dtype != dtype:
@@ -300,3 +306,4 @@ def flatten(parameters: Iterable[Parameter]) -> None:
                 loose.setdefault(parameter.dtype, []).append(parameter)
         for dtype, group in loose.items():
             Segment(group, dtype)
+        note_change()  # what was bound to their memory is no longer right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +10,21 @@ from pynn.optim.optimizer import Optimizer, Parameters
 
 
 class Adam(Optimizer):
-    """Adam (Kingma, Ba 2015), bias-corrected, eps outside the square root, as PyTorch has it.
+    """Adam (Kingma, Ba 2015), bias-corrected, eps outside the square root.
 
-    m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) +
-    eps).
+    With m = b1 m + (1 - b1) g and v = b2 v + (1 - b2) g^2:
+
+    * "corrected" (PyTorch's): p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
+    * "uncorrected" (the paper's faster form, at the end of its section 2; Keras's and Lasagne's):
+      p -= lr m sqrt(1 - b2^t) / (1 - b1^t) / (sqrt(v) + eps). In the first steps the same eps
+      weighs up to 1 / sqrt(1 - b2) times more.
 
     Args:
         parameters: `model.parameters()`, or a list of groups.
         lr: learning rate.
         betas: b1 and b2.
         eps: keeps the division finite.
+        eps_form: "corrected" or "uncorrected": to which root eps is added.
         weight_decay: added to the gradient as weight_decay times the parameter.
         clip_norm, clip_value: see `Optimizer`.
     """
@@ -33,11 +39,15 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         *,
+        eps_form: str = "corrected",
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+        defaults = {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "eps_form": eps_form,
+            "weight_decay": weight_decay,
+        }  # fmt: skip
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
     def _check(self, group: Mapping[str, Any]) -> None:
@@ -48,15 +58,20 @@ class Adam(Optimizer):
             )
         if not group["eps"] >= 0:
             raise ValueError(f"eps must be 0 or more, got {group['eps']}")
+        if group["eps_form"] not in ("corrected", "uncorrected"):
+            raise ValueError(
+                f"eps_form must be 'corrected' or 'uncorrected', got {group['eps_form']!r}"
+            )
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         return ("mean", "square")
 
     def _settings(self, group: Mapping[str, Any], steps: int) -> tuple[Any, ...]:
         beta1, beta2 = group["betas"]
-        return (
-            steps, group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self._decoupled
-        )  # fmt: skip
+        eps = group["eps"]
+        if group["eps_form"] == "uncorrected":
+            eps /= math.sqrt(1 - beta2**steps)  # the same, beside the corrected root
+        return steps, group["lr"], beta1, beta2, eps, group["weight_decay"], self._decoupled
 
 
 class AdamW(Adam):
@@ -64,7 +79,7 @@ class AdamW(Adam):
     then Adam without it.
 
     Args:
-        parameters, lr, betas, eps, clip_norm, clip_value: as for `Adam`.
+        parameters, lr, betas, eps, eps_form, clip_norm, clip_value: as for `Adam`.
         weight_decay: PyTorch's default, 0.01.
     """
 
@@ -77,11 +92,12 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         *,
+        eps_form: str = "corrected",
         weight_decay: float = 0.01,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
         super().__init__(
-            parameters, lr, betas, eps,
+            parameters, lr, betas, eps, eps_form=eps_form,
             weight_decay=weight_decay, clip_norm=clip_norm, clip_value=clip_value,
         )  # fmt: skip

@@ -50,7 +50,10 @@ class FusedGroup:
         self._group = optimizer.param_groups[index]
         self._groups = len(optimizer.param_groups)
         self._names = tuple(optimizer._slot_names(self._group))
-        self._checked: tuple[Any, ...] = ()
+        # The group, when it was last checked, and the settings of its next update, if they are
+        # those of any.
+        self._seen: dict[str, Any] = {}
+        self._settings: tuple[Any, ...] | None = None
         self._limits = self.limits()
         self._all, self._params = optimizer._slots, list(self._group["params"])
         parameters = [parameter for parameter in self._params if parameter in trained]
@@ -71,7 +74,8 @@ class FusedGroup:
         for segment in self._segments:
             if segment.twin is not None:
                 segment.twin.to_host()
-        self._optimizer._to_host()
+        if self._optimizer._twins:
+            self._optimizer._to_host()
 
     def twins(self, parameter: Parameter, make: Callable[[Array], Any]) -> list[Any]:
         """The copies on a device of a parameter's state arrays, whole ones of its segment's layout;
@@ -105,21 +109,29 @@ class FusedGroup:
             ValueError: a hyper-parameter has become senseless.
         """
         optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
+        groups = optimizer.param_groups
         if (
-            not optimizer.updates_by_rule()
-            or self._limits != self.limits()
-            or optimizer._slots is not self._all
-            or len(optimizer.param_groups) != self._groups
-            or optimizer.param_groups[self._index] is not group
-            or group["params"] != self._params
-            or tuple(optimizer._slot_names(group)) != self._names
-            or any(slots.steps != steps for slots in self._slots)
+            optimizer._slots is not self._all
+            or (optimizer.clip_value, optimizer.clip_norm) != self._limits
+            or len(groups) != self._groups
+            or groups[self._index] is not group
         ):
             return None
-        settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
-        if settings != self._checked:
+        if group != self._seen:
+            self._settings = None
+            names = tuple(optimizer._slot_names(group))
+            if group["params"] != self._params or names != self._names:
+                return None
             optimizer._check(group)
-            self._checked = settings
+            self._seen = group | {"params": self._params}
+        for slots in self._slots:
+            if slots.steps != steps:
+                return None
+        if self._settings is not None:
+            return self._settings
+        settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
+        if not optimizer._counts_updates:
+            self._settings = settings
         return settings
 
     def updated(self, times: int = 1) -> None:
@@ -209,6 +221,11 @@ class Optimizer:
     # The kernel f"{_rule}_update" takes parameters, gradients, the state in the order of
     # `_slot_names`, and the settings.
     _rule: str
+    _counts_updates = True  # whether the settings may depend on how many updates there were
+
+    def __init_subclass__(cls) -> None:
+        if "_settings" in vars(cls) and "_counts_updates" not in vars(cls):
+            cls._counts_updates = True
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         """The names of the state arrays of parameters of this group; None where the group does
@@ -235,8 +252,10 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients: each becomes None."""
-        for parameter in self._parameters():
-            parameter.grad = None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter._grad is not None:
+                    parameter._grad = None
 
     def step(self) -> None:
         """Update every parameter that has a gradient.

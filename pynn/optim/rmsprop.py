@@ -46,6 +46,7 @@ class RMSprop(Optimizer):
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
     _rule = "rmsprop"
+    _counts_updates = False
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)

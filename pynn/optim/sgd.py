@@ -50,6 +50,7 @@ class SGD(Optimizer):
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
     _rule = "sgd"
+    _counts_updates = False
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)

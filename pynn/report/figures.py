@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from pynn.errors import MissingExtraError
 
+_LEVELS = 20  # of a contour plot
 _MARKED = 40  # points up to which each has a marker
 
 
@@ -71,10 +72,10 @@ def curves(panels: Sequence[Panel], *, columns: int = 2, title: str = "") -> Any
         for label, (x, y) in panel.lines.items():
             marker = "o" if np.size(x) <= _MARKED else ""
             place.plot(x, y, marker=marker, markersize=3, linewidth=1.3, label=label)
-        if "x" in panel.log:
-            place.set_xscale("log")
-        if "y" in panel.log:
-            place.set_yscale("log")
+        for axis, set_scale in enumerate((place.set_xscale, place.set_yscale)):
+            values = (np.asarray(line[axis]) for line in panel.lines.values())
+            if "xy"[axis] in panel.log and any(np.any(each > 0) for each in values):
+                set_scale("log")
         if panel.limits is not None:
             place.set_ylim(*panel.limits)
         place.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
@@ -121,17 +122,29 @@ def images(
 
 def contours(panels: Sequence[Contour], *, title: str = "") -> Any:
     """Contour plots of a loss with trajectories; a cross is where each starts, a dot where it
-    ends."""
+    ends. The first lies on top.
+
+    Levels are evenly spaced in the square root of what a loss exceeds the lowest by, so that those
+    of a parabola are equally far apart and a valley shows.
+    """
     figure, axes = _figure(1, len(panels), 5.2, 4.4)
     for place, panel in zip(axes.flat, panels, strict=True):
-        filled = place.contourf(panel.x, panel.y, panel.loss, levels=24, cmap="Greys", alpha=0.8)
-        figure.colorbar(filled, ax=place, label="loss (nats)")
-        for label, (x, y) in panel.paths.items():
-            (line,) = place.plot(x, y, marker=".", markersize=4, linewidth=1, label=label)
-            place.plot(np.ravel(x)[:1], np.ravel(y)[:1], "x", color=line.get_color())
-            place.plot(np.ravel(x)[-1:], np.ravel(y)[-1:], "o", color=line.get_color())
+        lowest, height = np.min(panel.loss), np.ptp(panel.loss) or 1.0
+        levels = lowest + height * np.linspace(0, 1, _LEVELS + 1) ** 2
+        filled = place.contourf(panel.x, panel.y, panel.loss, levels, cmap="Greys", alpha=0.8)
+        figure.colorbar(filled, ax=place, label="loss (nats)", format="%.2f")
+        for number, (label, (x, y)) in enumerate(panel.paths.items()):
+            above = 3 - number / 10
+            (line,) = place.plot(
+                x, y, marker=".", markersize=4, linewidth=1, label=label, zorder=above
+            )
+            for end, marker in ((0, "x"), (-1, "o")):
+                place.plot(
+                    np.ravel(x)[end], np.ravel(y)[end], marker, color=line.get_color(), zorder=above
+                )
         place.set(title=panel.title, xlabel=panel.names[0], ylabel=panel.names[1])
-        place.legend(fontsize=8)
+        if panel.paths:
+            place.legend(fontsize=8)
     if title:
         figure.suptitle(title)
     return figure

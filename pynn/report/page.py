@@ -9,6 +9,7 @@ from html import escape
 
 from pynn.report.report import (
     COMPARISON_COLUMNS,
+    OURS,
     Cell,
     Comparison,
     Picture,
@@ -68,8 +69,10 @@ def page(report: Report) -> str:
             title, comparisons = section
             body.append(f"<h2>{escape(title)}</h2>")
             body.append(_compared(comparisons))
-    rows = [(name, str(value)) for name, value in report.settings.items()]
-    body += ["<h2>Settings</h2>", _table(("setting", "value"), rows)]
+    for title, values in (("Settings", report.settings), (OURS, report.ours)):
+        if values:
+            rows = [(name, str(value)) for name, value in values.items()]
+            body += [f"<h2>{escape(title)}</h2>", _table(("setting", "value"), rows)]
     return _document(report.title, body)
 
 

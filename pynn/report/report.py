@@ -13,6 +13,7 @@ from typing import Any
 from pynn.io.atomic import replacing
 
 Cell = str | float | int | None
+OURS = "Ours, not published with the study"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class Report:
     Attributes:
         study: its name on the command line.
         title: what it is about.
-        settings: data, seed, versions, machine and what else was chosen, by name.
+        settings: data, seed, versions, machine and what the study says, by name.
+        ours: what it does not say and had to be chosen, by name.
         result: plain values for programs, by name.
         seconds: how long the study took, runs that were kept from before included.
     """
@@ -97,6 +99,7 @@ class Report:
     study: str
     title: str
     settings: dict[str, Any] = field(default_factory=dict)
+    ours: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     comparisons: list[Comparison] = field(default_factory=list)
@@ -134,17 +137,18 @@ class Report:
         return f"{within} of {len(compared)} published values within their tolerance"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: settings, result, comparisons, tables."""
-        return {
+        """Plain values: settings, result, comparisons, tables. What is not finite is a string."""
+        whole = {
             "study": self.study,
             "title": self.title,
             "seconds": self.seconds,
             **self.result,
             "settings": self.settings,
+            "ours": self.ours,
             "comparisons": [
                 {
-                    "name": each.name, "published": each.published, "ours": finite(each.ours),
-                    "low": finite(each.low), "high": finite(each.high), "verdict": each.verdict,
+                    "name": each.name, "published": each.published, "ours": each.ours,
+                    "low": each.low, "high": each.high, "verdict": each.verdict,
                     "remark": each.remark,
                 }
                 for each in self.comparisons
@@ -153,12 +157,14 @@ class Report:
                 {
                     "title": section.title,
                     "columns": list(section.columns),
-                    "rows": [[finite(cell) for cell in row] for row in section.rows],
+                    "rows": [list(row) for row in section.rows],
                 }
                 for section in self.sections
                 if isinstance(section, Table)
             ],
         }  # fmt: skip
+        found: dict[str, Any] = finite(whole)
+        return found
 
     def as_markdown(self) -> str:
         """The report without its pictures."""
@@ -173,8 +179,10 @@ class Report:
                 title, comparisons = section
                 rows = [comparison_cells(each) for each in comparisons]
                 parts.append(f"### {title}\n\n" + _grid(COMPARISON_COLUMNS, rows))
-        settings = ", ".join(f"{name}: {value}" for name, value in self.settings.items())
-        parts.append(f"Settings: {settings}.")
+        for title, values in (("Settings", self.settings), (OURS, self.ours)):
+            if values:
+                told = ", ".join(f"{name}: {value}" for name, value in values.items())
+                parts.append(f"{title}: {told}.")
         return "\n\n".join(parts) + "\n"
 
     def write(self, folder: Path) -> None:
@@ -187,7 +195,7 @@ class Report:
 
         folder.mkdir(parents=True, exist_ok=True)
         files = {
-            "result.json": json.dumps(self.as_json(), indent=1).encode(),
+            "result.json": json.dumps(self.as_json(), indent=1, allow_nan=False).encode(),
             "report.md": f"# pynn run {self.study}\n\n{self.as_markdown()}".encode(),
             "report.html": page(self).encode(),
         }
@@ -221,9 +229,13 @@ def show(cell: Cell) -> str:
     return f"{cell:.4g}"
 
 
-def finite(cell: Cell) -> Cell:
-    """What JSON has for a cell: no NaN, no infinity."""
-    return str(cell) if isinstance(cell, float) and not math.isfinite(cell) else cell
+def finite(value: Any) -> Any:
+    """What JSON has for plain values: neither NaN nor infinity, but their names."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def duration(seconds: float) -> str:

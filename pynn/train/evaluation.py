@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,7 @@ import numpy as np
 from pynn.errors import ShapeError
 from pynn.graph import Array, plain_array
 from pynn.nn.losses import Loss
-from pynn.nn.module import Module
-
-
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Evaluation mode inside the `with` block; afterwards each module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+from pynn.nn.module import Module, evaluating
 
 
 def count_correct(

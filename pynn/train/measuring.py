@@ -11,9 +11,9 @@ import numpy as np
 from pynn.data.batches import Batches
 from pynn.graph import Array
 from pynn.nn.losses import CrossEntropyLoss
-from pynn.nn.module import Module
+from pynn.nn.module import Module, evaluating
 from pynn.train.callbacks import Callback, Run
-from pynn.train.evaluation import evaluate, evaluating
+from pynn.train.evaluation import evaluate
 
 
 class AccuracyEvery(Callback):
@@ -43,22 +43,6 @@ class AccuracyEvery(Callback):
             batches = Batches(x, y, 500, shuffle=False, dtype=run.model.dtype, reuse=True)
             row[name] = evaluate(run.model, CrossEntropyLoss(), batches)["accuracy"]
         self.rows.append(row)
-
-
-class LossEvery(Callback):
-    """Keeps the loss of every batch.
-
-    Attributes:
-        losses: before each update.
-    """
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_batch_end(self, run: Run) -> None:
-        """Keep the loss."""
-        loss = run.step.last_finite_loss
-        self.losses.append(math.nan if loss is None else loss)
 
 
 class Divergence(Callback):

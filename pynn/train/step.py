@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pynn import cuda, executors
+from pynn._core import get_num_threads
 from pynn.backends import get_backend, get_precision
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
@@ -18,6 +19,7 @@ from pynn.executors.plan import (
     LabelLoss,
     Plan,
     SquaredLoss,
+    binds,
     checked_plan,
     plan_for,
 )
@@ -57,12 +59,20 @@ class FusedStep:
         device: the step on a GPU, or None.
         run: the step on the processor, in which each parameter is updated as soon as its gradient
             is known, or None.
+        threads: how many it was made for.
     """
 
     def __init__(
-        self, graph: Graph, groups: list[FusedGroup], run: FusedPass | None, device: Any
+        self,
+        graph: Graph,
+        optimizer: Optimizer,
+        groups: list[FusedGroup],
+        run: FusedPass | None,
+        device: Any,
     ) -> None:
-        self.graph, self.groups, self.run, self.device = graph, groups, run, device
+        self.graph, self.optimizer, self.groups = graph, optimizer, groups
+        self.run, self.device = run, device
+        self.threads = get_num_threads()
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -81,9 +91,9 @@ class FusedStep:
             groups = optimizer.fused_groups(on_device.trained())
             if any(group.settings() is None for group in groups):
                 return None
-            return FusedStep(graph, groups, None, DevicePass(on_device, groups))
+            return FusedStep(graph, optimizer, groups, None, DevicePass(on_device, groups))
         plan = plan_for(graph, needed)
-        if plan is None or not plan.updates_fuse() or not plan.trained():
+        if plan is None or not plan.updates_fuse() or not plan.trained() or not binds(graph):
             return None
         groups = optimizer.fused_groups(plan.trained())
         arrays: dict[Stored, tuple[int, list[Any]]] = {}
@@ -92,7 +102,7 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, groups, FusedPass(plan, arrays), None)
+        return FusedStep(graph, optimizer, groups, FusedPass(plan, arrays), None)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed, or a
@@ -152,9 +162,11 @@ class CompiledStep:
         self.last_finite_loss: float | None = None
         self.accumulated = 0
         self._fused: dict[tuple[str, str, Shape], FusedStep | None] = {}
-        # Of the model, when last looked at.
+        self._last: FusedStep | None = None  # the one of the last batch
+        # The latest change when the model was looked at, if it is settled, and for which shapes it
+        # has been looked at since.
         self._change: object = None
-        self._dtype = np.dtype(np.float32)
+        self._current: set[tuple[str, str, Shape]] = set()
 
     @property
     def output(self) -> Array:
@@ -185,26 +197,51 @@ class CompiledStep:
         """
         if get_backend() == "cuda" and isinstance(x, cuda.Array):
             return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
-        array: Array = x if self._takes(x) else self.model.as_input(x)  # type: ignore[assignment]
+        model = self.model
+        with model._turn_to_train():
+            value = self._at_once(x, y)
+            if value is None:
+                value = self._at_length(x, y)
+            if model._run_tape is not None:
+                model._run_tape = None
+            model.__dict__["_run_steps"] = model._run_steps + 1  # __setattr__ takes its time
+            self.steps += 1
+            self.last_finite_loss = value
+            return value
+
+    def _at_once(self, x: object, y: object) -> float | None:
+        """The loss of a batch like the last one, which has been trained on; None, and nothing done,
+        where that cannot be."""
+        fused = self._last
+        if (
+            fused is None
+            or fused.run is None
+            or fused.optimizer is not self.optimizer
+            or self._change is not latest_change()
+            or self.accumulate > 1
+            or self.keep_gradients
+            or get_backend() != "native"
+        ):
+            return None
+        settings = fused.settings()
+        return None if settings is None else self._train_on_labels(fused, settings, x, y)
+
+    def _at_length(self, x: ArrayLike, y: Any) -> float:
+        """The same for any batch."""
+        array = self.model.as_input(x)
         target = plain_array("y", y)
         if target.ndim == 0 or len(target) != len(array):
             count = len(target) if target.ndim else "no"
             raise ShapeError(f"x has {len(array)} samples but y has {count}")
-        with self.model._turn_to_train():
-            self.model._run_tape = None
-            fused = self._fused_step(array.shape)
-            settings = None if fused is None else fused.settings()
-            if fused is None:
-                value = self._plain(array, target)
-            elif settings is None:
-                self._forget(array.shape)
-                value = self._plain(array, target)
-            else:
-                value = self._run_fused(fused, settings, array, target)
-            self.model._run_steps += 1
-            self.steps += 1
-            self.last_finite_loss = value
-            return value
+        fused = self._fused_step(array.shape)
+        settings = None if fused is None else fused.settings()
+        if fused is None:
+            return self._plain(array, target)
+        if settings is None:
+            self._forget(array.shape)
+            return self._plain(array, target)
+        self._last = fused
+        return self._run_fused(fused, settings, array, target)
 
     def epoch(
         self,
@@ -259,25 +296,16 @@ class CompiledStep:
             A plan; its `explain()` says what runs, in which layout, with flops and bytes.
 
         Raises:
-            ShapeError: plans are for batches of 16 and more; smaller ones run operator by operator.
+            ShapeError: there is no plan: a value has not the batch as its first axis.
         """
         graph = self.model.trace(tuple(shape)).graph
         return checked_plan(graph, graph.gradient_paths(trained_by(self.optimizer), False))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {
-            "_fused": {}, "_change": None, "_output": self.output, "_output_of": None,
+            "_fused": {}, "_last": None, "_change": None, "_current": set(),
+            "_output": self.output, "_output_of": None,
         }  # fmt: skip
-
-    def _takes(self, x: Any) -> bool:
-        """Whether x can be used as it is."""
-        return (
-            type(x) is np.ndarray
-            and x.dtype == self._dtype
-            and latest_change() == self._change
-            and x.flags.c_contiguous
-            and x.dtype.isnative
-        )
 
     def _fused_step(self, shape: Shape) -> FusedStep | None:
         """The step for this input shape whose updates are part of the backward pass; None where the
@@ -289,19 +317,25 @@ class CompiledStep:
             or not self._updates_within_steps()
         ):
             return None
-        key = self._key(shape)
-        if self._change == latest_change() and key in self._fused:
-            return self._fused[key]
-        change = latest_change()
-        self._dtype = self.model.dtype
-        graph = self.model.trace(shape).graph
-        self._change = change
+        change, key = latest_change(), self._key(shape)
         known = self._fused.get(key)
-        if known is None or known.graph is not graph:
+        fits = known is None or (
+            known.threads == get_num_threads() and known.optimizer is self.optimizer
+        )
+        if self._change is change and key in self._current and key in self._fused and fits:
+            return known
+        graph = self.model.trace(shape).graph
+        settled = change if self.model.is_settled(change) else None
+        if settled is None or settled is not self._change:
+            self._current.clear()
+        self._change = settled
+        if known is None or known.graph is not graph or not fits:
             self._fused.pop(key, None)
+            self._last = None
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
             self._fused[key] = FusedStep.make(graph, self.optimizer)
+        self._current.add(key)
         return self._fused[key]
 
     def _updates_within_steps(self) -> bool:
@@ -313,6 +347,7 @@ class CompiledStep:
     def _forget(self, shape: Shape) -> None:
         """Have the step for this input shape made anew."""
         del self._fused[self._key(shape)]
+        self._last = None
 
     def _made(self, fused: FusedStep, count: int, value: float | None) -> None:
         """Say that steps were made on a device, the last with this loss."""
@@ -363,26 +398,38 @@ class CompiledStep:
         if fused.device is not None:
             return self._run_on_device(fused, settings, array, target)
         assert fused.run is not None
-        labels = (
-            self.loss.of_labels()
-            if fused.run.takes_labels and target.ndim == 1 and target.dtype.kind in "iu"
-            else None
-        )
-        if labels is not None:
-            value, output = fused.run.step_on_labels(
-                array, get_seed(), self.model._run_steps, target, labels, settings
-            )
-            self._check_finite(value)
-            self.optimizer.zero_grad()
-            fused.updated()
-            self.output = output
-            return value
-        output = fused.run.forward(array, get_seed(), self.model._run_steps)
+        loss = self._train_on_labels(fused, settings, array, target)
+        if loss is not None:
+            return loss
+        fused.run.prepare(get_seed(), self.model._run_steps, settings, None)
+        output = fused.run.forward(array)
+        if output is None:  # another thread has just changed the number of threads
+            return self._plain(array, target)
         value, gradient = self._loss_of(output, target)
-        fused.run.backward(gradient, settings)
+        fused.run.backward(gradient)
         self.optimizer.zero_grad()
         fused.updated()
         self.output = output
+        return value
+
+    def _train_on_labels(
+        self, fused: FusedStep, settings: list[tuple[Any, ...]], x: object, y: object
+    ) -> float | None:
+        """The loss where it is of labels and can be part of the pass; None, and nothing done,
+        elsewhere."""
+        loss, run = self.loss.of_labels(), fused.run
+        if loss is None or run is None or not run.takes_labels:
+            return None
+        run.prepare(get_seed(), self.model._run_steps, settings, loss)
+        result = run.step_on_labels(x, y)
+        if result is None:
+            return None
+        value, output = result
+        if not math.isfinite(value):
+            self._check_finite(value)
+        self.optimizer.zero_grad()
+        fused.updated()
+        self._output, self._output_of = output, None
         return value
 
     def _run_on_device(

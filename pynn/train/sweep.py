@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pynn.errors import MissingExtraError
 from pynn.io.atomic import replacing
 from pynn.train.callbacks import Callback, Run
 from pynn.train.settings import Setting
-from pynn.train.sweep_progress import choose
+from pynn.train.sweep_progress import Watched, choose
 
 Result = dict[str, Any]
 RunFunction = Callable[[Setting, "SweepRun"], Mapping[str, Any]]
@@ -140,8 +140,8 @@ def sweep(
 
     Each result is stored in the folder as it ends. A later call with the same function, setting,
     seed, data, back end and version of pynn takes it from there instead of running it again; a run
-    that was interrupted begins anew. The text of the function counts as well, that of what it calls
-    does not.
+    that was interrupted begins anew. The text of the function's module counts as well, that of what
+    it calls elsewhere does not.
 
     Args:
         function: called as function(setting, run), with a `SweepRun`; returns a dictionary of
@@ -172,40 +172,129 @@ def sweep(
         Exception: what the function raises, with the setting as a note; runs that ended before are
             kept.
     """
+    asked = Sweep(function, settings, folder, data=data, seed=seed, monitor=monitor)
+    [(_, results)] = sweep_all([asked], jobs=jobs, threads=threads, progress=progress)
+    return results
+
+
+def sweep_all(
+    sweeps: Sequence[Sweep],
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    progress: bool | str = "auto",
+) -> Generator[tuple[int, list[Result]], None, None]:
+    """Run some sweeps in one queue, so that no processor waits while there is a run left.
+
+    Args:
+        sweeps: their runs begin in this order, but those of sweeps that are `first` before all
+            others.
+        jobs, threads, progress: see `sweep`.
+
+    Yields:
+        The number of a sweep and its results as `sweep` returns them, when its last run has ended;
+        the other runs go on meanwhile.
+
+    Raises:
+        Exception: see `sweep`.
+    """
     if jobs < 1:
         raise ValueError(f"jobs must be 1 or more, got {jobs}")
-    root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    identity = _identity(function, seed, data)
-    folders = [root / f"{function.__name__}-{_digest([identity, setting])}" for setting in settings]
-    results: dict[int, Result] = {}
-    first: dict[Path, int] = {}  # a setting that comes twice runs once
-    for number, run_folder in enumerate(folders):
-        first.setdefault(run_folder, number)
-        stored = _stored(run_folder)
-        if stored is not None:
-            results[number] = {**_result(stored, run_folder), "reused": True}
-    waiting = [number for number in first.values() if number not in results]
+    digests: dict[int, str] = {}  # of data that several sweeps have
+    plans = []
+    for each in sweeps:
+        if id(each.data) not in digests:
+            digests[id(each.data)] = _digest(each.data)
+        plans.append(_Plan(each, digests[id(each.data)]))
+    waiting = [(plan, run_folder) for plan in plans for run_folder in plan.waiting]
+    waiting.sort(key=lambda pair: not pair[0].sweep.first)
     jobs = max(1, min(jobs, len(waiting)))
     if threads is None:
         threads = max(1, config()["usable_processors"] // jobs)
     tasks = [
         _Task(
-            function, settings[number], folders[number], seed, data, threads, pynn.get_backend(),
-            get_precision(),
+            plan.sweep.function, plan.settings[run_folder], run_folder, plan.sweep.seed,
+            plan.sweep.data, threads, pynn.get_backend(), get_precision(),
         )
-        for number in waiting
+        for plan, run_folder in waiting
     ]  # fmt: skip
-    display = choose(progress, function.__name__, len(first), monitor)
-    running = [task.folder / _PROGRESS for task in tasks]
-    with display.showing(running):
-        for number in sorted(set(first.values()) & set(results)):
-            display.finished(settings[number], results[number])
+    display = choose(
+        progress, [Watched(p.sweep.name, len(p.settings), p.sweep.monitor) for p in plans]
+    )
+    with display.showing([task.folder / _PROGRESS for task in tasks]):
+        for number, plan in enumerate(plans):
+            for run_folder, result in plan.results.items():
+                display.finished(number, plan.settings[run_folder], result)
+        yield from ((n, p.in_order()) for n, p in enumerate(plans) if not p.waiting)
         for position, result in _execute(tasks, jobs):
-            number = waiting[position]
-            results[number] = {**result, "reused": False}
-            display.finished(settings[number], results[number])
-    return [results[first[run_folder]] for run_folder in folders]
+            plan, run_folder = waiting[position]
+            plan.results[run_folder] = {**result, "reused": False}
+            number = plans.index(plan)
+            display.finished(number, plan.settings[run_folder], plan.results[run_folder])
+            if not plan.waiting:
+                yield number, plan.in_order()
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A function and the settings it is to be called with; see `sweep`.
+
+    Attributes:
+        function, settings, folder, data, seed, monitor: see `sweep`.
+        length: how long a run takes, in any unit: longer ones begin first, so that all end
+            together. None: they begin in the order of the settings.
+        first: whether its runs begin before those of other sweeps.
+        title: for the progress display; None: the name of the function.
+    """
+
+    function: RunFunction
+    settings: Sequence[Setting]
+    folder: str | os.PathLike[str]
+    data: Any = None
+    seed: int = 0
+    monitor: str | None = None
+    length: Callable[[Setting], float] | None = None
+    first: bool = False
+    title: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the progress display calls it."""
+        return self.title or self.function.__name__
+
+
+class _Plan:
+    """The runs of a sweep, by folder: a setting that comes twice runs once.
+
+    Attributes:
+        folders: of the settings, in their order.
+        settings, results: by folder; results as far as they are known.
+    """
+
+    def __init__(self, asked: Sweep, data: str) -> None:
+        self.sweep = asked
+        root = Path(asked.folder)
+        root.mkdir(parents=True, exist_ok=True)
+        name, identity = asked.function.__name__, _identity(asked.function, asked.seed, data)
+        self.folders = [root / f"{name}-{_digest([identity, s])}" for s in asked.settings]
+        self.settings = dict(zip(self.folders, asked.settings, strict=True))
+        stored = {run_folder: _stored(run_folder) for run_folder in self.settings}
+        self.results: dict[Path, Result] = {
+            run_folder: {**_result(found, run_folder), "reused": True}
+            for run_folder, found in stored.items()
+            if found is not None
+        }
+
+    @property
+    def waiting(self) -> list[Path]:
+        """The folders of runs that have not ended, in the order in which they begin."""
+        left = [run_folder for run_folder in self.settings if run_folder not in self.results]
+        length = self.sweep.length
+        return left if length is None else sorted(left, key=lambda f: -length(self.settings[f]))
+
+    def in_order(self) -> list[Result]:
+        """The results in the order of the settings."""
+        return [self.results[run_folder] for run_folder in self.folders]
 
 
 def _execute(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[int, Result]]:
@@ -220,7 +309,8 @@ def _execute(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[int, Result]]:
         raise MissingExtraError(
             "several runs at once need joblib: pip install 'pynn-core[run]'"
         ) from error
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    # One by one: joblib would hand out short runs in groups, with a long one among them.
+    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     yield from parallel(delayed(_numbered)(number, task) for number, task in enumerate(tasks))
 
 
@@ -228,9 +318,13 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
     return number, task()
 
 
-def _identity(function: RunFunction, seed: int, data: Any) -> str:
-    """What a stored result depends on besides its setting."""
-    source = inspect.getsource(function)
+def _identity(function: RunFunction, seed: int, data: str) -> str:
+    """What a stored result depends on besides its setting; data is the digest of the data."""
+    module = inspect.getmodule(function)
+    try:
+        source = inspect.getsource(function if module is None else module)
+    except (OSError, TypeError):  # typed into a notebook, which keeps the text of functions
+        source = inspect.getsource(function)
     kernels = pynn.get_backend(), get_precision()
     return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: runs, epochs, and the best so far."""
+"""What a person sees of sweeps: runs, epochs, and the best so far."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from pynn.train.settings import Setting
 _LOOK_EVERY = 0.5  # seconds
 
 
-class Display:
-    """Shows nothing; and knows the best value of the number that is watched."""
+class Watched:
+    """How far one sweep is, and the best value of the number that is watched.
+
+    Attributes:
+        name: of the sweep.
+        total, done: runs.
+        monitor: a number of the results.
+        best: its best value; nan before the first.
+    """
 
     def __init__(self, name: str, total: int, monitor: str | None) -> None:
         self.name, self.total, self.monitor = name, total, monitor
         self.done = 0
         self.best = math.nan
 
-    @contextmanager
-    def showing(self, reports: Sequence[Path]) -> Iterator[None]:
-        """While runs go on; each may write how far it is into its file of `reports`."""
-        yield
-
-    def finished(self, setting: Setting, result: dict[str, Any]) -> None:
+    def finished(self, result: dict[str, Any]) -> None:
         """A run has ended."""
         self.done += 1
         value = result.get(self.monitor) if self.monitor else None
@@ -37,24 +39,42 @@ class Display:
             better = max if "accuracy" in str(self.monitor) else min
             self.best = value if math.isnan(self.best) else better(self.best, value)
 
-    def _best(self) -> str:
+    def said(self) -> str:
+        """The best value, in words."""
         return "" if math.isnan(self.best) else f"best {self.monitor} {self.best:.4f}"
+
+
+class Display:
+    """Shows nothing."""
+
+    def __init__(self, sweeps: Sequence[Watched]) -> None:
+        self.sweeps = sweeps
+
+    @contextmanager
+    def showing(self, reports: Sequence[Path]) -> Iterator[None]:
+        """While runs go on; each may write how far it is into its file of `reports`."""
+        yield
+
+    def finished(self, number: int, setting: Setting, result: dict[str, Any]) -> None:
+        """A run of the sweep with this number has ended."""
+        self.sweeps[number].finished(result)
 
 
 class Lines(Display):
     """A line on standard error for each run."""
 
-    def finished(self, setting: Setting, result: dict[str, Any]) -> None:
+    def finished(self, number: int, setting: Setting, result: dict[str, Any]) -> None:
         """Print how the run went."""
-        super().finished(setting, result)
+        super().finished(number, setting, result)
+        sweep = self.sweeps[number]
         said = ", ".join(f"{name} {value}" for name, value in setting.items())
         how = "kept" if result.get("reused") else f"{result['seconds']:.1f} s"
-        text = f"{self.name} {self.done}/{self.total}: {said} ({how})  {self._best()}"
+        text = f"{sweep.name} {sweep.done}/{sweep.total}: {said} ({how})  {sweep.said()}"
         print(text.rstrip(), file=sys.stderr, flush=True)
 
 
 class Bars(Display):
-    """Bars of rich: all runs, and the epochs of those under way."""
+    """Bars of rich: the runs of each sweep, and the epochs of those under way."""
 
     @contextmanager
     def showing(self, reports: Sequence[Path]) -> Iterator[None]:
@@ -73,14 +93,21 @@ class Bars(Display):
             TimeElapsedColumn(), TextColumn("{task.fields[said]}"),
         )  # fmt: skip
         with Progress(*columns, console=Console(stderr=True)) as bars:
-            runs = bars.add_task(f"{self.name}: runs", total=self.total, said="")
+            rows = [
+                bars.add_task(f"{sweep.name}: runs", total=sweep.total, said="")
+                for sweep in self.sweeps
+            ]
             epochs = bars.add_task("epochs under way", total=None, said="")
             ended = threading.Event()
+
+            def update() -> None:
+                for row, sweep in zip(rows, self.sweeps, strict=True):
+                    bars.update(row, completed=sweep.done, said=sweep.said())
 
             def look() -> None:
                 while not ended.wait(_LOOK_EVERY):
                     under_way = [found for path in reports if (found := _read(path)) is not None]
-                    bars.update(runs, completed=self.done, said=self._best())
+                    update()
                     bars.update(
                         epochs,
                         completed=sum(each["epoch"] for each in under_way),
@@ -94,7 +121,7 @@ class Bars(Display):
             finally:
                 ended.set()
                 watcher.join()
-                bars.update(runs, completed=self.done, said=self._best())
+                update()
                 bars.update(epochs, visible=False)
 
 
@@ -106,15 +133,15 @@ def _read(path: Path) -> dict[str, Any] | None:
     return report
 
 
-def choose(progress: bool | str, name: str, total: int, monitor: str | None) -> Display:
+def choose(progress: bool | str, sweeps: Sequence[Watched]) -> Display:
     """The display that `progress` (see `pynn.fit`) asks for."""
     if progress is False:
-        return Display(name, total, monitor)
+        return Display(sweeps)
     if sys.stderr.isatty():
         try:
             import rich  # noqa: F401
         except ImportError:
             pass
         else:
-            return Bars(name, total, monitor)
-    return Lines(name, total, monitor)
+            return Bars(sweeps)
+    return Lines(sweeps)

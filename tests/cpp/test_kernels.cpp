@@ -216,6 +216,10 @@ const std::vector<ConvCase> kConvolutions{
     {{2, 33, 5, 5}, {3, 33, 3, 3}, {1, 1}, kSame},  // more rows than a block of the column matrix
     {{1, 1, 30, 40}, {2, 1, 3, 3}, {1, 1}, kSame},  // more positions than a block
     {{40, 2, 3, 3}, {3, 2, 2, 2}},                  // many samples in a block
+    {{2, 3, 40, 170}, {3, 1, 5, 5}, {1, 1}, kSame, {1, 1}, 3},  // depthwise: several strips
+    {{3, 2, 5, 20}, {2, 1, 2, 4}, {1, 1}, kFull, {1, 1}, 2},
+    {{2, 2, 9, 16}, {2, 1, 3, 3}, {1, 1}, sides(0, 2, 1, 0), {1, 1}, 2},
+    {{2, 3, 7, 6}, {3, 1, 3, 3}, {2, 2}, kSame, {1, 1}, 3},
     {{2, 0, 4, 4}, {3, 0, 2, 2}},
     {{2, 3, 4, 4}, {0, 3, 2, 2}},
 };
@@ -325,6 +329,8 @@ const std::vector<PoolCase> kPools{
     {{0, 2, 4, 4}, {2, 2}, {2, 2}},
     {{1, 1, 1, 1}, {1, 1}, {1, 1}},
     {{2, 3, 8, 6}, {2, 2}, {2, 2}},
+    {{2, 2, 6, 70}, {2, 2}, {2, 2}},
+    {{1, 3, 5, 35}, {2, 2}, {2, 2}},
     {{2, 3, 7, 9}, {3, 3}, {2, 2}},
     {{1, 5, 7, 9}, {3, 3}, {2, 2}, sides(1, 1, 1, 1), true},
     {{3, 2, 5, 11}, {2, 3}, {1, 2}, sides(1, 0, 2, 1)},
@@ -349,11 +355,27 @@ TEST(max_pool2d) {
       check_kernel<T>("max_pool2d of " + to_string(c.x), 0, [&](const auto& k, Arrays<T>& arrays) {
         const T *x = arrays.input(planes * pixels), *dy = arrays.input(planes * positions);
         T *y = arrays.output(planes * positions), *dx = arrays.output(planes * pixels);
+        T *y_coded = arrays.output(planes * positions), *dx_coded = arrays.output(planes * pixels),
+          *dx_added = arrays.updated(planes * pixels);
+        const std::vector<T> before(dx_added, dx_added + planes * pixels);
         auto* argmax = arrays.template output<std::int64_t>(planes * positions);
+        auto* codes = arrays.template output<std::uint8_t>(planes * positions);
         arrays.ranges(planes, [&](std::int64_t begin, std::int64_t end) {
           k.max_pool2d.forward(w, begin, end, x, y, argmax);
           CHECK(k.max_pool2d.backward(pixels, positions, begin, end, dy, argmax, dx));
+          k.max_pool2d.forward_codes(w, begin, end, x, y_coded, nullptr);
+          k.max_pool2d.forward_codes(w, begin, end, x, y_coded, codes);
+          k.max_pool2d.backward_codes(w, begin, end, dy, codes, false, dx_coded);
+          k.max_pool2d.backward_codes(w, begin, end, dy, codes, true, dx_added);
         });
+        for (std::int64_t i = 0; i < planes * positions; ++i)
+          CHECK(y_coded[i] == y[i], i, y_coded[i], y[i]);
+        for (std::int64_t i = 0; i < planes * pixels; ++i) {
+          CHECK(dx_coded[i] == dx[i], i, dx_coded[i], dx[i]);
+          const double sum =
+              static_cast<double>(before[static_cast<std::size_t>(i)]) + static_cast<double>(dx[i]);
+          CHECK(std::fabs(static_cast<double>(dx_added[i]) - sum) <= 16 * kEps<T>, i);
+        }
         std::vector<double> expected(static_cast<std::size_t>(planes * pixels));
         for (std::int64_t i = 0; i < planes * positions; ++i) {
           const std::int64_t oh = i % positions / w.OW, ow = i % w.OW, plane = i / positions;
@@ -594,6 +616,8 @@ TEST(cross_entropy) {
                    // samples: 2 x 7 apart, as sixteen in one
       {1, 7, 40},
       {40, 1, 3},
+      {2, 5, 150},
+      {70, 10, 1},
   };
   for_each_type([&](auto zero) {
     using T = decltype(zero);

@@ -238,7 +238,6 @@ TEST(idle_threads_sleep) {
   CHECK(processor_seconds() - before < 0.1, processor_seconds() - before);
 }
 
-#ifndef PYNN_WITHOUT_FORK  // ThreadSanitizer and qemu-user do not follow threads into a child
 TEST(a_forked_child_has_its_own_pool) {
   set_num_threads(3);
   CHECK(covers_once(64));
@@ -263,6 +262,5 @@ TEST(a_forked_child_has_its_own_pool) {
   stop = true;
   other.join();
 }
-#endif
 
 PYNN_TEST_MAIN

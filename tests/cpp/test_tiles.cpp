@@ -19,33 +19,53 @@ std::vector<std::int32_t> steps(std::int64_t count, std::int64_t step) {
   return result;
 }
 
+enum class Order {
+  any_a_by_rows,     // A (rows, depth), B (depth, columns, 16)
+  any_a_by_columns,  // A (depth, rows), B likewise
+  a_by_rows,         // B (columns, depth, 16), and the tile is told that steps are even
+  a_by_columns,
+  a_in_lanes,  // A (depth / 16, rows, 16), B (depth, columns, 16)
+};
+constexpr Order kOrders[] = {Order::any_a_by_rows, Order::any_a_by_columns, Order::a_by_rows,
+                             Order::a_by_columns, Order::a_in_lanes};
+
 struct OuterCase {
   std::int64_t rows, columns, depth, depth_block, last_lanes;
   bool bias, accumulate, relu, mask, step = false;
 };
 
-// A is stored (depth, rows) or (rows, depth), B (depth, columns, 16), C (rows, columns, 16) less
-// the lanes that it has not.
+// C is (rows, columns, 16) less the lanes that it has not.
 template <typename T>
-void check_outer(const OuterCase& c, bool a_by_columns) {
+void check_outer(const OuterCase& c, Order order) {
   check_kernel<T>(
       "outer_product", 8.0 * static_cast<double>(c.depth + 2),
       [&](const IsaTable<T>& k, Arrays<T>& arrays) {
         const std::int64_t width = (c.columns - 1) * kLanes16 + c.last_lanes;
-        const std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
-        const std::vector<std::int32_t> b_offsets = steps(c.depth, c.columns * kLanes16);
-        std::vector<std::int64_t> columns;
-        for (std::int64_t j = 0; j < c.columns; ++j) columns.push_back(j * kLanes16);
+        const bool b_apart = order == Order::a_by_rows || order == Order::a_by_columns;
+        const bool a_by_columns = order == Order::any_a_by_columns || order == Order::a_by_columns;
+        const bool lanes = order == Order::a_in_lanes;
+        std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
+        if (lanes)
+          for (std::int32_t& offset : a_offsets)
+            offset = offset / 16 * static_cast<std::int32_t>(c.rows) * 16 + offset % 16;
+        const std::vector<std::int32_t> b_offsets =
+            steps(c.depth, b_apart ? kLanes16 : c.columns * kLanes16);
+        std::vector<std::int64_t> columns, b_columns;
+        for (std::int64_t j = 0; j < c.columns; ++j) {
+          columns.push_back(j * kLanes16);
+          b_columns.push_back(j * kLanes16 * (b_apart ? c.depth : 1));
+        }
         OuterProduct<T> p{};
         p.rows = c.rows;
         p.columns = c.columns;
         p.depth = c.depth;
-        p.a = arrays.input(c.rows * c.depth);
-        p.a_row = a_by_columns ? 1 : c.depth;
+        p.a = arrays.input(c.rows * (lanes ? (c.depth + 15) / 16 * 16 : c.depth));
+        p.a_row = lanes ? 16 : a_by_columns ? 1 : c.depth;
         p.a_offsets = a_offsets.data();
         p.b = arrays.input(c.depth * c.columns * kLanes16);
         p.b_offsets = b_offsets.data();
-        p.b_columns = columns.data();
+        p.b_columns = b_columns.data();
+        p.even = b_apart;
         p.bias = c.bias ? arrays.input(c.rows) : nullptr;
         p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
         p.c = arrays.updated(c.rows * width);
@@ -74,8 +94,10 @@ void check_outer(const OuterCase& c, bool a_by_columns) {
                                            : 0.0;
             double magnitude = 1;
             for (std::int64_t l = 0; l < c.depth; ++l) {
-              const double term = static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
-                                  static_cast<double>(p.b[l * c.columns * kLanes16 + j]);
+              const double term =
+                  static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
+                  static_cast<double>(p.b[b_offsets[static_cast<std::size_t>(l)] +
+                                          b_columns[static_cast<std::size_t>(j / 16)] + j % 16]);
               expected += term;
               magnitude += std::fabs(term);
             }
@@ -100,13 +122,14 @@ TEST(outer_product) {
     int turn = 0;
     for (std::int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 20})
       for (std::int64_t columns : {1, 2, 3, 4, 5, 7, 8, 9})
-        for (std::int64_t depth : {0, 1, 5, 12}) {
+        for (std::int64_t depth : {0, 1, 5, 12, 38}) {
           ++turn;
           const bool accumulate = turn % 3 == 1;
-          check_outer<T>({rows, columns, depth, turn % 4 == 0 ? 5 : 256,
-                          turn % 5 == 0 ? turn % 15 + 1 : kLanes16, turn % 3 == 0, accumulate,
-                          turn % 7 == 0, turn % 6 == 0},
-                         turn % 2 == 0);
+          for (const Order order : kOrders)
+            check_outer<T>({rows, columns, depth, turn % 4 == 0 ? 5 : 256,
+                            turn % 5 == 0 ? turn % 15 + 1 : kLanes16, turn % 3 == 0, accumulate,
+                            turn % 7 == 0, turn % 6 == 0},
+                           order);
         }
   });
 }
@@ -117,8 +140,9 @@ TEST(outer_product_steps_down_the_gradient) {
     for (std::int64_t rows : {1, 5, 6, 12, 20})
       for (std::int64_t columns : {1, 4, 5})
         for (std::int64_t last_lanes : {3, 16})
-          check_outer<T>({rows, columns, 16, 256, last_lanes, false, false, false, false, true},
-                         rows % 2 == 0);
+          for (const Order order : kOrders)
+            check_outer<T>({rows, columns, 21, 21, last_lanes, false, false, false, false, true},
+                           order);
   });
 }
 
@@ -199,6 +223,117 @@ TEST(sum_rows) {
                     rows, blocks, columns);
             }
           });
+  });
+}
+
+// A loop in double beside each of the three products of a dense layer of few rows.
+TEST(few_rows) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    int turn = 0;
+    for (std::int64_t rows : {0, 1, 2, 7, 8, 9, 15})
+      for (std::int64_t inputs : {0, 1, 3, 4, 15, 16, 17, 40, 67})
+        for (std::int64_t outputs : {0, 1, 5, 9, 16, 17, 33}) {
+          ++turn;
+          const bool biased = turn % 2 == 0, relu = turn % 3 == 0, masked = turn % 4 == 0;
+          const bool add = turn % 5 == 0, steps = !add && turn % 5 < 3;
+          check_kernel<T>(
+              "few_rows", 4.0 * static_cast<double>(inputs + outputs + rows + 2),
+              [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+                const FewRowsShape s{rows, inputs, outputs};
+                const T* const x = arrays.input(rows * inputs);
+                const T* const w = arrays.input(outputs * inputs);
+                const T* const b = biased ? arrays.input(outputs) : nullptr;
+                const T* const dy = arrays.input(rows * outputs);
+                T* const y = arrays.output(rows * outputs);
+                T* const dx = arrays.output(rows * inputs);
+                T* const dw = arrays.updated(outputs * inputs);
+                const std::vector<T> before(dw, dw + outputs * inputs);
+                const GradientStep<T> step{T(0.5), T(0.25)};
+                arrays.ranges(outputs, [&](std::int64_t begin, std::int64_t end) {
+                  k.few_rows.forward(s, begin, end, x, w, b, relu, y);
+                  k.few_rows.backward_weight(s, begin, end, dy, x, add, steps ? &step : nullptr,
+                                             dw);
+                });
+                arrays.ranges(inputs, [&](std::int64_t begin, std::int64_t end) {
+                  k.few_rows.backward_input(s, begin, end, dy, w, masked ? x : nullptr, dx);
+                });
+                const auto near = [&](T actual, double expected, std::int64_t terms) {
+                  CHECK(
+                      std::fabs(static_cast<double>(actual) - expected) <=
+                          static_cast<double>(terms + 2) * kEps<T> * static_cast<double>(terms + 2),
+                      rows, inputs, outputs, actual, expected);
+                };
+                const auto at = [](const T* array, std::int64_t i) {
+                  return static_cast<double>(array[i]);
+                };
+                for (std::int64_t n = 0; n < rows; ++n)
+                  for (std::int64_t o = 0; o < outputs; ++o) {
+                    double sum = b ? at(b, o) : 0;
+                    for (std::int64_t i = 0; i < inputs; ++i)
+                      sum += at(x, n * inputs + i) * at(w, o * inputs + i);
+                    near(y[n * outputs + o], relu ? std::max(sum, 0.0) : sum, inputs);
+                  }
+                for (std::int64_t n = 0; n < rows; ++n)
+                  for (std::int64_t i = 0; i < inputs; ++i) {
+                    double sum = 0;
+                    for (std::int64_t o = 0; o < outputs; ++o)
+                      sum += at(dy, n * outputs + o) * at(w, o * inputs + i);
+                    if (masked && x[n * inputs + i] <= 0) sum = 0;
+                    near(dx[n * inputs + i], sum, outputs);
+                  }
+                for (std::int64_t o = 0; o < outputs; ++o)
+                  for (std::int64_t i = 0; i < inputs; ++i) {
+                    double sum = 0;
+                    for (std::int64_t n = 0; n < rows; ++n)
+                      sum += at(dy, n * outputs + o) * at(x, n * inputs + i);
+                    const double start =
+                        static_cast<double>(before[static_cast<std::size_t>(o * inputs + i)]);
+                    near(dw[o * inputs + i],
+                         steps ? start - 0.5 * (sum + 0.25 * start)
+                         : add ? start + sum
+                               : sum,
+                         rows);
+                  }
+              });
+        }
+  });
+}
+
+// What an element is does not depend on the other rows, and is what the tile of outer products
+// gives.
+TEST(few_rows_and_outer_product_give_the_same_bits) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t inputs = 37, outputs = 21, rows = 9;
+    check_kernel<T>("few_rows", 1e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+      const T* const x = arrays.input(rows * inputs);
+      const T* const w = arrays.input(outputs * inputs);
+      const T* const b = arrays.input(outputs);
+      T* const y = arrays.output(rows * outputs);
+      k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, y);
+      std::vector<T> one(static_cast<std::size_t>(outputs));
+      k.few_rows.forward({1, inputs, outputs}, 0, outputs, x + 3 * inputs, w, b, true, one.data());
+      std::vector<T> lanes(static_cast<std::size_t>(inputs * kLanes16));
+      for (std::int64_t i = 0; i < inputs; ++i)
+        lanes[static_cast<std::size_t>(i * kLanes16)] = x[3 * inputs + i];
+      std::vector<T> of_lanes(static_cast<std::size_t>(outputs * kLanes16));
+      const std::vector<std::int32_t> a_offsets = steps(inputs, 1);
+      const std::vector<std::int32_t> b_offsets = steps(inputs, kLanes16);
+      const std::int64_t column = 0;
+      OuterProduct<T> p{};
+      p.rows = outputs, p.columns = 1, p.depth = inputs;
+      p.a = w, p.a_row = inputs, p.a_offsets = a_offsets.data();
+      p.b = lanes.data(), p.b_offsets = b_offsets.data(), p.b_columns = &column;
+      p.c = of_lanes.data(), p.c_row = kLanes16, p.c_columns = &column;
+      p.bias = b, p.relu = true;
+      k.outer_product.run(p);
+      for (std::int64_t o = 0; o < outputs; ++o) {
+        const T expected = y[3 * outputs + o];
+        CHECK(one[static_cast<std::size_t>(o)] == expected, o);
+        CHECK(of_lanes[static_cast<std::size_t>(o * kLanes16)] == expected, o);
+      }
+    });
   });
 }
 

@@ -53,6 +53,18 @@ def test_several_studies_share_a_folder_with_an_index(few, tmp_path):
         assert f'href="{report.study}/report.html"' in index
         assert (tmp_path / report.study / "report.html").exists()
     assert "the best perceptron of the search: " in text
+    assert f"Made by `pynn run search convnet --data {few.name} --epochs 1 --quick`;" in text
+
+
+def test_studies_share_a_queue_timings_first(few, tmp_path, capsys):
+    options = {"quick": True, "epochs": 1, "progress": True}
+    reports = run_studies(["momentum", "search"], few, tmp_path, together=True, **options)
+    assert [report.study for report in reports] == ["momentum", "search"]
+    names = [line.split("/")[0].rsplit(" ", 1)[0] for line in capsys.readouterr().err.splitlines()]
+    assert names == [
+        "momentum: cost_of_gradients", *["search"] * 4, *["momentum: train"] * 6,
+        "momentum: check_gradient",
+    ]  # fmt: skip
 
 
 def test_a_run_that_diverges_is_reported_without_warnings(few, tmp_path):

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,18 @@ def examples(installed):
         sys.path.remove(str(installed))
         for name in ("swish", "bias_swish_dropout", "box_filter"):
             ops.unregister(name)
+
+
+@pytest.fixture(scope="session")
+def documented():
+    """The one block of a language in the documentation of operators."""
+    text = (HERE.parents[1] / "docs" / "operators.md").read_text(encoding="utf-8")
+
+    def block(language):
+        (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        return found
+
+    return block
 
 
 @pytest.fixture

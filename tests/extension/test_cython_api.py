@@ -1,7 +1,6 @@
 """pynn's kernels from Cython and from C, without Python objects."""
 
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
@@ -86,20 +85,13 @@ def test_threads_and_refusals(user):
     assert user.threads() == pynn.get_num_threads()
 
 
-def documented(language):
-    """The one block of a language in the documentation of operators."""
-    text = (HERE.parents[1] / "docs" / "operators.md").read_text(encoding="utf-8")
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return block
-
-
-def test_the_documentation_shows_what_is_tested():
+def test_the_documentation_shows_what_is_tested(documented):
     function = documented("cython").split("\n\n", 1)[1]
     assert function.startswith("def probabilities(")
     assert function in (HERE / "cython_user.pyx").read_text(encoding="utf-8")
 
 
-def test_from_c_through_the_capsule(tmp_path):
+def test_from_c_through_the_capsule(tmp_path, documented):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         pytest.skip("there is no C compiler, or no Python.h")

@@ -162,7 +162,7 @@ def test_training_by_plan_by_hand_and_node_by_node(examples, dtype):
 def test_gradients_in_a_model(examples):
     model = network(examples)
     pynn.testing.gradcheck(model, X)  # a plan
-    pynn.testing.gradcheck(model, X[:3])  # node by node
+    pynn.testing.gradcheck(model, X[:3])  # one on arrays
     pynn.testing.gradcheck(model.eval(), X)
 
 

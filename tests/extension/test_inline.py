@@ -137,7 +137,7 @@ def test_no_compiler(monkeypatch, tmp_path):
 
 
 def test_an_old_standard_is_said_to_be_too_old():
-    with pytest.raises(pynn.BuildError, match="error"):
+    with pytest.raises(pynn.BuildError, match=r"pynn/op\.hpp needs C\+\+17"):
         pynn.load_inline(SOURCE, flags=["-std=c++98"])
 
 
@@ -171,3 +171,43 @@ def test_several_threads_and_processes_compile_the_same(tmp_path, monkeypatch):
         assert process.communicate()[0].strip() == "['inline_cube']"
     assert len(list((tmp_path / "cache" / "inline").iterdir())) == 1
     np.testing.assert_allclose(ops.inline_cube(X), X**3, rtol=1e-15)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbols are looked up as on POSIX")
+def test_they_run_without_the_gil():
+    source = """
+#include <dlfcn.h>
+#include <pynn/op.hpp>
+
+struct HasGil {
+  static void describe(pynn::op::Description<HasGil>& d) {
+    d.name("has_gil").per_sample();
+    d.input("x").no_gradient();
+    d.sample("rows", "(5, 7)");
+  }
+  template <typename T> void forward(const pynn::op::Forward<T>& call) const noexcept {
+    const auto check = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "PyGILState_Check"));
+    for (T& y : call.y()) y = check ? T(check()) : T(-1);
+  }
+};
+
+PYNN_OPERATORS(HasGil)
+"""
+    pynn.load_inline(source, flags=QUICK)
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            return x + ops.has_gil(x)
+
+    x = np.zeros((32, 300), np.float32)
+    threads = pynn.get_num_threads()
+    pynn.set_num_threads(1)  # so that the thread that calls Python computes
+    try:
+        model = nn.Sequential(nn.Linear(300, 300, weight_init=0.0, bias_init=0.0), Layer())
+        assert (model.eval()(x) == 0).all()
+        step = pynn.compile(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.0))
+        assert step(x, np.zeros((32, 300), np.float32)) == 0
+        assert (step.output == 0).all()
+        assert (ops.has_gil(x) == 0).all()
+    finally:
+        pynn.set_num_threads(threads)

@@ -75,7 +75,7 @@ def test_an_operator_without_gradient(capsule):
         def forward(self, x):
             return x + ops.scaled_in_c(x)
 
-    for samples in (3, 40):  # node by node, and in a plan
+    for samples in (3, 40):  # in plans on arrays and on blocks
         model = Masked()
         model(np.ones((samples, 4)))
         np.testing.assert_array_equal(

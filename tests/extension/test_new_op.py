@@ -1,11 +1,14 @@
 """`pynn new-op` writes a project that builds, installs and passes its own tests."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pynn
 from pynn import cli
 
 
@@ -30,6 +33,10 @@ def test_from_an_empty_folder(tmp_path, capsys, pip_install, run_python, compile
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    done = run_python("-W", "error", "-c", program, path=site, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     done = run_python("-m", "pynn", "info", "--json", path=site, cwd=tmp_path)
     assert "soft_bend" in json.loads(done.stdout)["operators"]
 
@@ -69,23 +76,23 @@ def test_an_older_or_other_pynn_is_refused_by_cmake(tmp_path, pip_install, compi
         pip_install(tmp_path / "soft", tmp_path / "site")
 
 
-def test_plain_cmake_finds_pynn(tmp_path, compiler):
-    import pynn
-
-    cli.main(["new-op", "soft_bend", str(tmp_path / "soft")])
-    commands = [
-        [
-            "cmake",
-            "-S",
-            tmp_path / "soft",
-            "-B",
-            tmp_path / "b",
-            f"-Dpynn_DIR={pynn.get_cmake_dir()}",
-        ],
-        ["cmake", "--build", tmp_path / "b"],
-    ]
-    for command in commands:
-        subprocess.run(command, check=True, capture_output=True)
-    code = f"import pynn; print(pynn.load_library({str(tmp_path / 'b' / 'soft_bend')!r}))"
+def test_plain_cmake_finds_pynn(tmp_path, compiler, documented):
+    """With the lines that the documentation has for it."""
+    source, build, installed = tmp_path / "source", tmp_path / "build", tmp_path / "installed"
+    (source / "src").mkdir(parents=True)
+    header = Path(__file__).parent / "project" / "src" / "swish.hpp"
+    code = f'#include "{header.as_posix()}"\n\nPYNN_OPERATORS(Swish)\n'
+    (source / "src" / "swish.cpp").write_text(code)
+    (source / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.21)\nproject(plain LANGUAGES CXX)\n" + documented("cmake")
+    )
+    for arguments in (
+        ["-S", source, "-B", build, f"-Dpynn_DIR={pynn.get_cmake_dir()}"],
+        ["--build", build],
+        ["--install", build, "--prefix", installed],
+    ):
+        subprocess.run(["cmake", *arguments], check=True, capture_output=True)
+    library = str(installed / "pynn_swish" / "swish")
+    code = f"import pynn; print(pynn.load_library({library!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['soft_bend']"
+    assert done.stdout.strip() == "['swish']"

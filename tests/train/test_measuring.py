@@ -5,7 +5,6 @@ import pytest
 
 import pynn
 from pynn import nn, optim
-from pynn.train.landscape import loss_slice, trajectory
 from pynn.train.measuring import AccuracyEvery, Divergence, clipped_cross_entropy
 
 RNG = np.random.default_rng(0)
@@ -51,18 +50,3 @@ def test_clipped_cross_entropy(floor):
     expected = -np.mean(np.log(np.maximum(p[np.arange(70), Y], floor)))
     assert clipped_cross_entropy(model, X, Y, floor) == pytest.approx(expected, rel=1e-6)
     assert model.training
-
-
-def bowl(point):
-    scale = np.array([1.0, 10.0])
-    return float(0.5 * np.sum(scale * point**2)), scale * point
-
-
-def test_landscape_of_a_bowl():
-    x, y = np.array([0.0, 1.0]), np.array([0.0, 2.0, 3.0])
-    np.testing.assert_allclose(loss_slice(bowl, x, y), [[0, 0.5], [20, 20.5], [45, 45.5]])
-    points, losses = trajectory(bowl, np.array([1.0, 1.0]), lr=0.05, steps=3)
-    np.testing.assert_allclose(points, [[0.95**i, 0.5**i] for i in range(4)])
-    np.testing.assert_allclose(losses, [bowl(point)[0] for point in points])
-    points, _ = trajectory(bowl, np.array([1.0, 0.0]), lr=0.1, steps=2, momentum=0.5)
-    np.testing.assert_allclose(points[:, 0], [1, 0.9, 0.9 - 0.09 - 0.05])

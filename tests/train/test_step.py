@@ -32,6 +32,7 @@ OPTIMISERS = {
     "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3),
     "averaged": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, momentum_form="average"),
     "adam": lambda p: optim.Adam(p, lr=0.01, clip_norm=1.0),
+    "adam_uncorrected": lambda p: optim.Adam(p, lr=0.01, eps=1e-3, eps_form="uncorrected"),
     "adamw": lambda p: optim.AdamW(p, lr=0.01, clip_value=0.1),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.3),
 }
@@ -67,6 +68,24 @@ def test_numpy_back_end_trains_to_the_same_losses(optimiser):
             return [step(X, Y) for _ in range(10)]
 
     np.testing.assert_allclose(losses("native"), losses("numpy"), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_eps_beside_the_uncorrected_root(kind):
+    # Kingma and Ba 2015, the end of section 2, written out; AdamW's decay apart from it.
+    lr, b1, b2, eps = 0.1, 0.9, 0.999, 1e-2
+    parameter = nn.Parameter(np.array([1.0, -2.0, 0.5]))
+    optimizer = kind([parameter], lr, (b1, b2), eps, eps_form="uncorrected", weight_decay=0.0)
+    p, m, v = parameter.data.copy(), 0.0, 0.0
+    for t in range(1, 6):
+        g = np.array([0.3, -1e-3, 5.0]) / t
+        parameter.grad = g.copy()
+        optimizer.step()
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        p -= lr * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
+        np.testing.assert_allclose(parameter.data, p, rtol=1e-13)
+    with pytest.raises(ValueError, match="eps_form must be 'corrected' or 'uncorrected', got 'no'"):
+        kind([parameter], eps_form="no")
 
 
 def test_bits_do_not_depend_on_the_number_of_threads(optimiser):
@@ -113,6 +132,19 @@ def test_backward_adds_and_returns_the_input_gradient():
     model(x)
     model.backward(dy)
     np.testing.assert_allclose(model[0].weight.grad, 2 * once)
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_backward_may_be_called_again(size):
+    model = network()
+    model(X[:size])
+    results = []
+    for _ in range(3):
+        dx = model.backward(np.ones((size, 10), "f"))
+        results.append(b"".join([dx.tobytes(), *(p.grad.tobytes() for p in model.parameters())]))
+        for parameter in model.parameters():
+            parameter.grad = None
+    assert len(set(results)) == 1
 
 
 def test_backward_without_a_training_call_is_refused():
@@ -693,3 +725,89 @@ def test_labels_that_a_step_refuses_change_nothing(loss, y, error, message):
     assert optimizer.state_dict()["steps"] == [0, 0]
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+class Switched(nn.Module):
+    """Its graph depends on a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.switches = nn.Linear(6, 3), [True]
+
+    def forward(self, x):
+        y = self.layer(x)
+        return nn.relu(y) if self.switches[0] else y
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+def test_a_list_that_changes_between_steps_counts(samples):
+    x, y = RNG.standard_normal((samples, 6)).astype("f"), np.arange(samples) % 3
+
+    def train(switch):
+        pynn.manual_seed(0)
+        model = Switched()
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        outputs = [model.eval()(x)]
+        losses = [step(x, y)]
+        model.switches[0] = switch
+        return [*losses, step(x, y)], [*outputs, model(x)]
+
+    (same, same_output), (other, other_output) = train(True), train(False)
+    assert same[0] == other[0]
+    assert same[1] != other[1]
+    assert (same_output[1] >= 0).all()
+    assert (other_output[1] < 0).any()
+
+
+class Derived(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize("samples", [1, 20])
+def test_whatever_holds_a_batch_trains_alike(samples):
+    x, y = RNG.random((samples, 1, 8, 8)).astype("f"), np.arange(samples) % 10
+    around = np.zeros((samples, 1, 8, 9), "f")
+    around[..., 1:] = x
+    bytes_ = np.zeros(4 * x.size + 1, np.uint8)
+    misaligned = bytes_[1:].view("f").reshape(x.shape)
+    misaligned[...] = x
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    holders = {
+        "plain": (x, y), "double": (x.astype("d"), y), "list": (x.tolist(), y.tolist()),
+        "other byte order": (x.astype(">f4"), y.astype(">i8")), "strided": (around[..., 1:], y),
+        "read-only": (frozen, y), "misaligned": (misaligned, y), "columns": (np.asfortranarray(x), y),
+        "bytes": (x, y.astype(np.uint8)), "unsigned": (x, y.astype(np.uint64)),
+        "every other": (x, np.repeat(y, 2)[::2]), "subclass": (x.view(Derived), y.view(Derived)),
+    }  # fmt: skip
+    results = {}
+    for name, (inputs, labels) in holders.items():
+        pynn.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        losses = [step(inputs, labels) for _ in range(3)]
+        results[name] = losses, bits(model), model.eval()(inputs).tobytes()
+        losses.append(step(x, y))  # after another kind of array
+    for name, result in results.items():
+        assert result == results["plain"], name
+
+
+def test_the_number_of_threads_may_change_between_steps():
+    x, y = RNG.random((200, 1, 8, 8)).astype("f"), RNG.integers(0, 10, 200)
+    before = pynn.get_num_threads()
+
+    def train(threads):
+        pynn.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        losses = []
+        for count in threads:
+            pynn.set_num_threads(count)
+            losses += [step(x, y), step(x[:3], y[:3]), float(model.eval()(x[:5]).sum())]
+            model.train()
+        return losses, bits(model)
+
+    try:
+        assert train([1, 1, 1, 1]) == train([1, 3, 2, 3])
+    finally:
+        pynn.set_num_threads(before)

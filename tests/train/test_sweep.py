@@ -1,7 +1,12 @@
 """Runs over settings: kept as they end, taken up again, in one process and in several."""
 
+import importlib
+import io
 import json
+import re
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ import pytest
 import pynn
 from pynn.data import Dataset, digits
 from pynn.experiments.search import train
-from pynn.train.sweep import sweep
+from pynn.train.sweep import Sweep, sweep, sweep_all
 
 CALLS = []
 
@@ -96,6 +101,25 @@ def test_several_processes_give_the_same(tmp_path):
     assert len({result["valid_loss"] for result in several}) == 3
 
 
+def test_sweeps_share_a_queue(tmp_path):
+    asked = [
+        Sweep(square, settings(1, 2, 1), tmp_path, data=[7], length=lambda s: s["x"]),
+        Sweep(square, settings(5), tmp_path, data=[7]),
+        Sweep(square, settings(3, 4), tmp_path, data=[8], first=True),
+    ]
+    seen = []
+    for number, results in sweep_all(asked, threads=1):
+        seen.append((number, [result["square"] for result in results], list(CALLS)))
+    assert seen == [
+        (2, [9, 16], [3, 4]),
+        (0, [1, 4, 1], [3, 4, 2, 1]),
+        (1, [25], [3, 4, 2, 1, 5]),
+    ]
+    kept = list(sweep_all([asked[1], Sweep(square, settings(6), tmp_path), asked[0]], threads=1))
+    assert [number for number, _ in kept] == [0, 2, 1]
+    assert CALLS == [3, 4, 2, 1, 5, 6]
+
+
 def test_lines_say_how_it_goes(tmp_path, capsys):
     sweep(square, settings(2, 1), tmp_path, monitor="square", progress=True)
     sweep(square, settings(2), tmp_path, monitor="square", progress=True)
@@ -103,6 +127,100 @@ def test_lines_say_how_it_goes(tmp_path, capsys):
     assert lines[0].startswith("square 1/2: x 2 (")
     assert lines[1].endswith("best square 1.0000")
     assert lines[2].startswith("square 1/1: x 2 (kept)")
+
+
+class Terminal(io.StringIO):
+    """What is shown, without the codes for colours and places."""
+
+    def isatty(self):
+        return True
+
+    @property
+    def text(self):
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue())
+
+    def wait_for(self, pattern):
+        """Bars are drawn from time to time."""
+        end = time.monotonic() + 60
+        while not re.search(pattern, self.text) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert re.search(pattern, self.text)
+
+
+def test_bars_in_a_terminal_show_runs_epochs_and_the_best(tmp_path, monkeypatch):
+    pytest.importorskip("rich", reason="needs rich: pip install rich")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("pynn.train.sweep_progress._LOOK_EVERY", 0.01)
+
+    def watched(setting, run):
+        done = {4: 0, 2: 1, 3: 2}[setting["x"]]
+        run.epoch(done + 1, 7)
+        terminal.wait_for(rf"watched: runs .* {done}/3 ")
+        terminal.wait_for(rf"epochs under way .* {done + 1}/7 ")
+        if done:
+            terminal.wait_for(f"best accuracy {(0.75, 0.75)[done - 1]:.4f}")
+        return {"accuracy": {4: 0.75, 2: 0.5, 3: 0.875}[setting["x"]]}
+
+    sweep(watched, settings(4, 2, 3), tmp_path, monitor="accuracy", progress="auto")
+    last = terminal.text.rpartition("watched: runs")[2]
+    assert re.match(r" .* 3/3 .* best accuracy 0\.8750", last)
+    assert "epochs under way" not in last
+
+
+def run_in_this_process(seen):
+    def execute(tasks, jobs):
+        seen.append(jobs)
+        return ((number, task()) for number, task in enumerate(tasks))
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("processors", "jobs", "runs", "shared", "each"),
+    [(8, 4, 5, 4, 2), (8, 3, 5, 3, 2), (8, 4, 2, 2, 4), (8, 1, 5, 1, 8), (2, 4, 5, 4, 1)],
+)
+def test_jobs_share_the_processors(processors, jobs, runs, shared, each, tmp_path, monkeypatch):
+    module, seen = importlib.import_module("pynn.train.sweep"), []
+    monkeypatch.setattr(module, "config", lambda: {"usable_processors": processors})
+    monkeypatch.setattr(module, "_execute", run_in_this_process(seen))
+    before = pynn.get_num_threads()
+    results = sweep(square, settings(*range(runs)), tmp_path, jobs=jobs)
+    assert seen == [shared]
+    assert [result["threads"] for result in results] == [each] * runs
+    assert pynn.get_num_threads() == before
+    given = sweep(square, settings(*range(20, 23)), tmp_path, jobs=jobs, threads=3)
+    assert [result["threads"] for result in given] == [3] * 3
+
+
+WORKERS = """
+import importlib, sys
+import pynn
+module = importlib.import_module("pynn.train.sweep")
+
+def tell(setting, run):
+    return {"threads": pynn.get_num_threads()}
+
+if __name__ == "__main__":
+    module.config = lambda: {"usable_processors": 7}
+    results = module.sweep(tell, [{"x": n} for n in range(3)], sys.argv[1], jobs=2, progress=False)
+    print([result["threads"] for result in results])
+"""
+
+
+def test_processes_have_their_share_of_threads(tmp_path):
+    pytest.importorskip("joblib", reason="needs joblib: pip install joblib")
+    (tmp_path / "workers.py").write_text(WORKERS)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "workers.py", tmp_path / "out"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "[3, 3, 3]\n"
 
 
 def test_what_cannot_be(tmp_path, monkeypatch):

@@ -30,15 +30,19 @@
 //
 // A class may also have
 //
-//   pynn::op::Shape shape(const pynn::op::Inputs& inputs) const;  // of y; otherwise that of input
-//   0 template <typename T> std::int64_t workspace(const pynn::op::Call& call, pynn::op::Pass)
-//   const; template <typename T> std::int64_t saved(const pynn::op::Call& call) const; std::int64_t
-//   flops(const pynn::op::Call& call) const;
+//   pynn::op::Shape shape(const pynn::op::Inputs&) const;  // of y; else that of input 0
+//   template <typename T> std::int64_t workspace(const pynn::op::Call&, pynn::op::Pass) const;
+//   template <typename T> std::int64_t saved(const pynn::op::Call&) const;
+//   std::int64_t flops(const pynn::op::Call&) const;
 //
 // `workspace` and `saved` count elements of T. Any of these may throw: pynn::op::ShapeError becomes
 // pynn.ShapeError, std::invalid_argument ValueError, everything else pynn.OperatorError.
 // A backward that is noexcept lets pynn update parameters on the way.
 #pragma once
+
+#if __cplusplus < 201703L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 201703L)
+#error "pynn/op.hpp needs C++17: a compiler that has it, and -std=c++17 or later"
+#endif
 
 #include <cstdint>
 #include <cstring>

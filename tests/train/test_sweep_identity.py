@@ -1,0 +1,58 @@
+"""What a kept run depends on."""
+
+import importlib
+import os
+import sys
+
+import pytest
+
+from pynn.train.sweep import sweep
+
+TEXT = """
+FACTOR = {factor}
+
+def times(setting, run):
+    return {{"product": FACTOR * setting["value"]}}
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes and imports a module whose function multiplies by a constant of it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "multiplying.py"
+
+    def write(factor):
+        path.write_text(TEXT.format(factor=factor))
+        os.utime(path, (factor, factor))
+        sys.modules.pop("multiplying", None)
+        importlib.invalidate_caches()
+        return importlib.import_module("multiplying")
+
+    yield write
+    sys.modules.pop("multiplying", None)
+
+
+def products(found):
+    return [(result["product"], result["reused"]) for result in found]
+
+
+def test_a_changed_constant_beside_the_function_runs_it_anew(module, tmp_path):
+    settings, out = [{"value": 1}, {"value": 2}], tmp_path / "runs"
+
+    def run(factor):
+        return products(sweep(module(factor).times, settings, out, progress=False))
+
+    assert run(3) == [(3, False), (6, False)]
+    assert run(3) == [(3, True), (6, True)]
+    assert run(50) == [(50, False), (100, False)]
+    assert run(3) == [(3, True), (6, True)]
+
+
+def test_a_function_of_an_interpreter_counts_by_its_own_text(tmp_path):
+    namespace = {"__name__": "no_such_module"}
+    path = tmp_path / "typed.py"
+    path.write_text(TEXT.format(factor=3))
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    found = sweep(namespace["times"], [{"value": 2}], tmp_path / "runs", progress=False)
+    assert products(found) == [(6, False)]
