@@ -147,7 +147,9 @@ def test_forward_and_gradients(name, dtype):
     got, expected = by_hand(name, "cuda", dtype), by_hand(name, "native", "float64")
     eps = np.finfo(dtype).eps
     for key, value in expected.items():
-        bound = 400 * eps * max(np.abs(value).max(), 1e-3)
+        # A bias before a normalisation has no gradient: what is computed for it is the rounding of
+        # sums of terms of about 0.1.
+        bound = 400 * eps * max(np.abs(value).max(), 1e-2)
         np.testing.assert_allclose(got[key], value, rtol=100 * eps, atol=bound, err_msg=key)
 
 
