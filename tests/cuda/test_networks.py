@@ -198,6 +198,13 @@ def test_ten_steps_of_float64(name):
     assert_like(train(name, "cuda", "float64"), expected, {"rtol": 1e-10, "atol": 1e-12})
 
 
+def test_large_products(name, large_products):
+    got = train(name, "cuda")
+    assert_like(got, train(name, "native", "float64"), AFTER_TEN_STEPS)
+    assert_same_bits(train(name, "cuda"), got)
+    assert_same_bits(train(name, "cuda", epoch=True), got)
+
+
 def test_an_epoch_is_its_steps(name):
     assert_same_bits(train(name, "cuda", epoch=True, steps=30), train(name, "cuda", steps=30))
 
@@ -247,6 +254,15 @@ def test_evaluation(name):
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("name", ["perceptron", "lenet"])
 def test_precisions(name, precision, cuda):
+    check_precision(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions_of_large_products(precision, large_products):
+    check_precision("perceptron", precision)
+
+
+def check_precision(name, precision):
     """Factors are rounded to 11 or 8 bits: sums of K products of them are off by about sqrt(K)
     roundings of a term, here of some tens of terms."""
 

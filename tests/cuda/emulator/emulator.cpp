@@ -770,6 +770,13 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return submit(stream, [=] { function(argument); });
 }
 
+// For libraries that stand in for NVIDIA's, and know no other way to the streams of this one.
+extern "C" __attribute__((visibility("default"))) int pynn_emulator_submit(cudaStream_t stream,
+                                                                           void (*function)(void*),
+                                                                           void* argument) {
+  return cudaLaunchHostFunc(stream, function, argument);
+}
+
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   LOCK;
   if (const cudaError_t error = ready()) return result(error);
