@@ -105,7 +105,20 @@ class Weights(nn.Module):
         return pynn.ops.matmul(nn.relu(pynn.ops.matmul(pynn.ops.flatten(x), self.a)), self.b)
 
 
-@pytest.mark.parametrize(("module", "products"), [(Positions, 11), (Weights, 5)])
+class OneByOne(nn.Module):
+    """Convolutions of 1 x 1, one in groups and one whose results are pooled."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 6, 1), nn.Conv2d(6, 4, 1, groups=2)
+        self.c, self.d = nn.MaxPool2d(2), nn.Linear(24, 3)
+
+    def forward(self, x):
+        x = nn.tanh(self.a(pynn.ops.reshape(x, (-1, 1, 4, 6))))
+        return self.d(pynn.ops.flatten(self.c(nn.relu(self.b(x)))))
+
+
+@pytest.mark.parametrize(("module", "products"), [(Positions, 11), (Weights, 5), (OneByOne, 8)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_matrices_in_every_way(module, products, dtype, stand_in):
     x = np.random.default_rng(0).standard_normal((9, 4, 6))

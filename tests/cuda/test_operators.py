@@ -13,7 +13,10 @@ from pynn.testing.op_table import all_cases, all_refusals
 from pynn.testing.samples import tolerance
 
 CASES = [case for case in all_cases() if case.name != "many_classes" or case.operator]
-PRODUCTS = [case for case in CASES if case.operator in ("linear", "matmul")]
+PRODUCTS = [
+    case for case in CASES if case.operator in ("linear", "matmul")
+    or (case.operator == "conv2d" and case.arrays("float32")[1].shape[2:] == (1, 1))
+]  # fmt: skip
 REFUSALS = all_refusals()
 # Of these, all operands have a batch: they are inputs of the plan. Of the others, the first has.
 ALL_INPUTS = ("add", "mul", "matmul", "concat")
