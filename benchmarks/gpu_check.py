@@ -30,7 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "gpu_check"
 SITE = WORK / "site"
 # What each part may take, in seconds, when ten minutes are there for all.
-SHARES = {"build": 200, "tests": 90, "sanitizer": 60, "ceilings": 20, "steps": 150, "mnist": 30}
+SHARES = {
+    "build": 200, "tests": 90, "sanitizer": 60, "ceilings": 20, "products": 20, "steps": 140,
+    "mnist": 25,
+}  # fmt: skip
+MEASURED = ("ceilings", "products", "steps", "mnist")
 
 
 class Check:
@@ -167,8 +171,9 @@ def torch_module() -> Any:
 
 def ceilings(seconds: float) -> dict[str, Any]:
     """What memory and arithmetic reach here: the measure of everything else."""
-    from pynn import _cuda
+    from pynn.backends import cuda_module
 
+    _cuda = cuda_module()
     result: dict[str, Any] = {"device": _cuda.describe(), "libraries": _cuda.libraries()}
     result["copy_GB_per_s"] = round(_cuda.copy_rate(1 << 30, 20) / 1e9, 1)
     torch = torch_module()
@@ -185,6 +190,46 @@ def ceilings(seconds: float) -> dict[str, Any]:
         result[f"matmul_{name}_TFLOP_per_s"] = round(2 * 8192**3 / each / 1e12, 1)
     torch.backends.cuda.matmul.allow_tf32 = False
     return result
+
+
+def products(seconds: float) -> dict[str, Any]:
+    """Steps of two dense layers by pynn's kernels and by cuBLASLt: where large products begin."""
+    import numpy as np
+
+    import pynn
+    from pynn import nn, optim
+    from pynn.backends import cuda_module
+
+    _cuda = cuda_module()
+    if "cuBLASLt not found" in _cuda.libraries():
+        return {"seconds_of_a_step": "not measured: cuBLASLt was not found"}
+    sizes = [(64, 512), (128, 1024), (128, 2048), (128, 4096), (512, 4096)]
+    rows: list[dict[str, Any]] = []
+    for precision in ("float32", "tf32"):
+        for batch, size in sizes:
+            row: dict[str, Any] = {
+                "precision": precision, "batch": batch, "size": size,
+                "flops_of_a_product": 2 * batch * size * size,
+            }  # fmt: skip
+            for name, flops in (("pynn", float("inf")), ("cuBLASLt", 0.0)):
+                _cuda.set_large_product(flops)
+                model = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
+                rng = np.random.default_rng(0)
+                x = pynn.cuda.asarray(rng.standard_normal((batch, size)).astype(np.float32))
+                with pynn.backend("cuda", precision=precision):
+                    optimizer = optim.SGD(model.parameters(), lr=1e-3)
+                    step = pynn.compile(model, nn.MSELoss(), optimizer)
+                    order = np.tile(np.arange(batch), 16)
+                    row[name] = timed(
+                        lambda step=step, x=x, order=order, batch=batch: step.epoch(
+                            x, x, order, batch_size=batch, scale=1.0
+                        ),
+                        pynn.cuda.synchronize, seconds / len(sizes) / 5,
+                    ) / 16  # fmt: skip
+            row["pynn / cuBLASLt"] = round(row["pynn"] / row["cuBLASLt"], 2)
+            rows.append(row)
+    _cuda.set_large_product(None)
+    return {"seconds_of_a_step": rows}
 
 
 def pynn_steps(workload: Any, precision: str, seconds: float) -> dict[str, float]:
@@ -390,7 +435,9 @@ def mnist(folder: Path | None) -> Callable[[float], dict[str, Any]]:
 
 def measure(part: str, data: Path | None, seconds: float) -> dict[str, Any]:
     """One part, in this process, which sees what was built."""
-    functions = {"ceilings": ceilings, "steps": steps, "mnist": mnist(data)}
+    functions = {
+        "ceilings": ceilings, "products": products, "steps": steps, "mnist": mnist(data),
+    }  # fmt: skip
     return functions[part](seconds)
 
 
@@ -435,7 +482,7 @@ def main() -> int:
     parser.add_argument(
         "--parts", nargs="*", choices=list(SHARES), default=list(SHARES), help="what is done"
     )
-    parser.add_argument("--part", choices=["ceilings", "steps", "mnist"], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=list(MEASURED), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=60, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part is not None:
@@ -452,10 +499,10 @@ def main() -> int:
     )
     functions: dict[str, Callable[[float], Any]] = {
         "build": build, "tests": tests, "sanitizer": sanitizer,
-        **{part: in_a_process(part, arguments.data) for part in ("ceilings", "steps", "mnist")},
+        **{part: in_a_process(part, arguments.data) for part in MEASURED},
     }  # fmt: skip
     # What was measured comes before what takes long.
-    for part in ("build", "tests", "ceilings", "mnist", "steps", "sanitizer"):
+    for part in ("build", "tests", "ceilings", "mnist", "products", "steps", "sanitizer"):
         if part in arguments.parts:
             check.run(part, functions[part])
     check.report["complete"] = all(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
+from glob import escape, glob
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from pynn import _core
@@ -38,7 +42,22 @@ def cuda_module() -> ModuleType:
     missing: str = module.missing()
     if missing:
         raise BackendError(f"the CUDA back end cannot run here: {missing}")
+    _tell_library_folders(module)
     return module
+
+
+@cache
+def _tell_library_folders(module: ModuleType) -> None:
+    """Tell the module where NVIDIA's wheels put their libraries in this environment."""
+    spec = find_spec("nvidia")
+    roots = [] if spec is None else list(spec.submodule_search_locations or [])
+    module.set_library_folders(
+        [
+            folder
+            for root in dict.fromkeys([*roots, *(f"{path}/nvidia" for path in sys.path)])
+            for folder in sorted(glob(f"{escape(root)}/*/lib"))
+        ]
+    )
 
 
 def _check(name: str) -> str:

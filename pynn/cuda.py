@@ -10,9 +10,6 @@ Everything here needs the module `pynn._cuda` (see "Computing on a GPU" in the d
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pynn.backends import cuda_module
@@ -77,19 +74,7 @@ def synchronize() -> None:
 def describe() -> str:
     """The device, the versions of CUDA, and the libraries of NVIDIA that were found."""
     module = cuda_module()
-    module.set_library_folders(library_folders())
     return f"{module.describe()}; {module.libraries()}"
-
-
-def library_folders() -> list[str]:
-    """Where NVIDIA's wheels put their libraries in this environment."""
-    spec = find_spec("nvidia")
-    roots = [] if spec is None else list(spec.submodule_search_locations or [])
-    return [
-        str(folder)
-        for root in dict.fromkeys([*roots, *(f"{path}/nvidia" for path in sys.path)])
-        for folder in sorted(Path(root).glob("*/lib"))
-    ]
 
 
 def asarray(x: Any) -> Array:

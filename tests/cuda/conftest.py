@@ -1,3 +1,6 @@
+import ctypes
+import os
+
 import pytest
 
 import pynn
@@ -25,3 +28,23 @@ def emulated(cuda):
 def on_cuda(cuda):
     with pynn.backend("cuda"):
         yield
+
+
+@pytest.fixture
+def large_products(cuda):
+    """Every product is a large one, which cuBLASLt computes; skipped where it is not found."""
+    if "cuBLASLt not found" in cuda.libraries():
+        pytest.skip("cuBLASLt is not here")
+    before = cuda.set_large_product(0)
+    yield
+    cuda.set_large_product(before)
+
+
+@pytest.fixture
+def stand_in(large_products):
+    """The same, with the library that stands in for cuBLASLt: it counts, and can refuse."""
+    library = ctypes.CDLL("libcublasLt.so.13", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+    if not hasattr(library, "pynn_stand_in_products"):
+        pytest.skip("this cuBLASLt is NVIDIA's")
+    library.pynn_stand_in_products.restype = ctypes.c_long
+    return library

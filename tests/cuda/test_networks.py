@@ -147,7 +147,9 @@ def test_forward_and_gradients(name, dtype):
     got, expected = by_hand(name, "cuda", dtype), by_hand(name, "native", "float64")
     eps = np.finfo(dtype).eps
     for key, value in expected.items():
-        bound = 400 * eps * max(np.abs(value).max(), 1e-3)
+        # A bias before a normalisation has no gradient: what is computed for it is the rounding of
+        # sums of terms of about 0.1.
+        bound = 400 * eps * max(np.abs(value).max(), 1e-2)
         np.testing.assert_allclose(got[key], value, rtol=100 * eps, atol=bound, err_msg=key)
 
 
@@ -194,6 +196,13 @@ def test_ten_steps(name):
 def test_ten_steps_of_float64(name):
     expected = train(name, "native", "float64")
     assert_like(train(name, "cuda", "float64"), expected, {"rtol": 1e-10, "atol": 1e-12})
+
+
+def test_large_products(name, large_products):
+    got = train(name, "cuda")
+    assert_like(got, train(name, "native", "float64"), AFTER_TEN_STEPS)
+    assert_same_bits(train(name, "cuda"), got)
+    assert_same_bits(train(name, "cuda", epoch=True), got)
 
 
 def test_an_epoch_is_its_steps(name):
@@ -245,6 +254,15 @@ def test_evaluation(name):
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("name", ["perceptron", "lenet"])
 def test_precisions(name, precision, cuda):
+    check_precision(name, precision)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions_of_large_products(precision, large_products):
+    check_precision("perceptron", precision)
+
+
+def check_precision(name, precision):
     """Factors are rounded to 11 or 8 bits: sums of K products of them are off by about sqrt(K)
     roundings of a term, here of some tens of terms."""
 

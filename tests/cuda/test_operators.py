@@ -13,6 +13,10 @@ from pynn.testing.op_table import all_cases, all_refusals
 from pynn.testing.samples import tolerance
 
 CASES = [case for case in all_cases() if case.name != "many_classes" or case.operator]
+PRODUCTS = [
+    case for case in CASES if case.operator in ("linear", "matmul")
+    or (case.operator == "conv2d" and case.arrays("float32")[1].shape[2:] == (1, 1))
+]  # fmt: skip
 REFUSALS = all_refusals()
 # Of these, all operands have a batch: they are inputs of the plan. Of the others, the first has.
 ALL_INPUTS = ("add", "mul", "matmul", "concat")
@@ -96,13 +100,9 @@ def run(case, backend_name, dtype):
     }, plan  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nodes_equal_the_processor(case, dtype):
-    if case.loss:
-        return  # losses are not nodes
+def check_node(case, dtype):
+    """The node on the device against float64 on the processor; the plan, where there was one."""
     y, inputs, variables, plan = run(case, "cuda", dtype)
-    if plan is not None and case.name not in ("both_ways",):
-        assert plan.core.foreign == [], plan.explain()
     expected_y, expected_inputs, expected_variables, _ = run(case, "native", "float64")
     close(y, expected_y, case, dtype, "y")
     for number, (got, expected) in enumerate(zip(inputs, expected_inputs, strict=True)):
@@ -110,6 +110,22 @@ def test_nodes_equal_the_processor(case, dtype):
     assert variables.keys() == expected_variables.keys()
     for number, expected in expected_variables.items():
         close(variables[number], expected, case, dtype, f"gradient of parameter {number}")
+    return plan
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nodes_equal_the_processor(case, dtype):
+    if case.loss:
+        return  # losses are not nodes
+    plan = check_node(case, dtype)
+    if plan is not None and case.name not in ("both_ways",):
+        assert plan.core.foreign == [], plan.explain()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("product", PRODUCTS, ids=str)
+def test_large_products_equal_the_processor(product, dtype, large_products):
+    check_node(product, dtype)
 
 
 def test_dropout_draws_the_processors_bits(on_cuda):

@@ -1,7 +1,11 @@
+#include <pybind11/stl.h>
+
 #include <memory>
+#include <optional>
 
 #include "cuda/bindings/bindings.h"
 #include "cuda/bindings/twin.h"
+#include "cuda/plan/large_product.h"
 #include "cuda/runtime/driver.h"
 #include "cuda/runtime/errors.h"
 #include "cuda/runtime/libraries.h"
@@ -44,6 +48,14 @@ void bind_device(py::module_& m) {
   m.def("describe", [] { return describe(); });
   m.def("libraries", [] { return describe_libraries(); });
   m.def("set_library_folders", &set_library_folders, "folders"_a);
+  m.def(
+      "set_large_product",
+      [](std::optional<double> flops) {
+        const double before = large_product_flops();
+        set_large_product_flops(flops.value_or(kLargeProduct));
+        return before;
+      },
+      "flops"_a);
   m.def("device_count", &device_count);
   m.def("memory_info", [] {
     const MemoryInfo info = memory_info();

@@ -87,6 +87,7 @@ class TypedPass final : public AnyPass {
 
   void set_stored(int value, const py::array& array) override {
     const T* const from = checked(value, array);
+    if (!read_by_a_node(value)) return;
     DeviceMemory& memory = constants_[value];
     memory.reserve(std::max<std::int64_t>(array.nbytes(), 1));
     copy_to_device(memory.data(), from, array.nbytes());
@@ -298,6 +299,11 @@ class TypedPass final : public AnyPass {
   }
   void bind(int value, const T* data) {
     if (pass_.set_stored(value, data)) step_.forget();
+  }
+  bool read_by_a_node(int value) const {
+    return std::any_of(plan_.nodes().begin(), plan_.nodes().end(), [value](const Node<T>& node) {
+      return std::find(node.inputs.begin(), node.inputs.end(), value) != node.inputs.end();
+    });
   }
   // Whether this is the running statistic of a batch_norm that trains.
   bool committed(int value) const {

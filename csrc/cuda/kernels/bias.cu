@@ -1,5 +1,6 @@
 #include "cuda/kernels/bias.h"
 
+#include "cuda/kernels/elementary.h"
 #include "cuda/kernels/pointwise.h"
 #include "cuda/kernels/sums.h"
 
@@ -15,6 +16,19 @@ struct Forward {
     int feature;
     N.split(i, feature);
     y[i] = x[i] + b[feature];
+  }
+};
+
+template <typename T>
+struct Activate {
+  const T* b;
+  ActivationOf<T> activation;
+  T* y;
+  Divider N;
+  __device__ __forceinline__ void operator()(int i) const {
+    int feature;
+    N.split(i, feature);
+    y[i] = activation(b ? y[i] + b[feature] : y[i]);
   }
 };
 
@@ -45,6 +59,14 @@ void bias_forward(std::int64_t features, std::int64_t N, const T* x, const T* b,
 }
 
 template <typename T>
+void bias_activation(std::int64_t features, std::int64_t N, const T* b,
+                     const Activation& activation, T* y, cudaStream_t stream) {
+  if (!b && activation.kind == Activation::Kind::none) return;
+  pointwise(narrow(features, N), Activate<T>{b, ActivationOf<T>(activation), y, Divider(narrow(N))},
+            stream);
+}
+
+template <typename T>
 void bias_backward(std::int64_t features, std::int64_t N, const T* dy, bool add, T* db,
                    cudaStream_t stream) {
   narrow(features, N);
@@ -56,6 +78,8 @@ void bias_backward(std::int64_t features, std::int64_t N, const T* dy, bool add,
 
 #define PYNN_INSTANTIATE(T)                                                                     \
   template void bias_forward(std::int64_t, std::int64_t, const T*, const T*, T*, cudaStream_t); \
+  template void bias_activation(std::int64_t, std::int64_t, const T*, const Activation&, T*,    \
+                                cudaStream_t);                                                  \
   template void bias_backward(std::int64_t, std::int64_t, const T*, bool, T*, cudaStream_t);
 PYNN_INSTANTIATE(float)
 PYNN_INSTANTIATE(double)

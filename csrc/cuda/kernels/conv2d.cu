@@ -2,14 +2,16 @@
 //
 // * Without tensor cores, every thread has its position and sample (or four of them) and a few
 //   output channels in registers; the weights come through shared memory, the values straight from
-//   the image, where neighbouring lanes read neighbouring samples. Nothing is unfolded, no lane is
-//   wasted on channels that are not there, and a result is one sum over the taps and channels in
-//   an order of the shape's, whatever the number of channels and positions a thread has.
+//   the image, where neighbouring lanes read neighbouring samples. Nothing is unfolded and no lane
+//   is wasted on channels that are not there. Where results are few, teams of a block share their
+//   terms. The order of a sum is the shape's, whatever the number of channels and positions that a
+//   thread has.
 // * With tensor cores, a product (product.h) whose second factor is gathered from the image.
 //
 // The weight gradient is a product over positions and samples, in shards.
 #include "cuda/kernels/conv2d.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -116,7 +118,8 @@ __device__ __forceinline__ bool find_pixel(const Geometry& g, const Spot& s, con
          static_cast<unsigned>(v) < static_cast<unsigned>(g.IW);
 }
 
-constexpr int kDirectThreads = 128;
+constexpr int kDirectThreads = 256;
+constexpr int kMostTeams = 8;  // of whole warps
 // Terms whose weights lie in shared memory at a time: a run of channels and of taps.
 constexpr int kDirectTerms = 512;
 
@@ -133,6 +136,7 @@ template <typename T>
 struct Direct {
   Geometry g;
   DirectRuns runs;
+  int teams;    // of a block, which share the terms of its results
   int columns;  // positions times samples; tiles of four positions times samples where pooled
   int channel_tiles;
   Divider tiles_across;  // where pooled
@@ -148,12 +152,12 @@ struct Direct {
 // kChannels: of the result, of a thread. kPlaces: positions of a thread; with kPooled the four of a
 // 2 x 2 tile, of which the maximum is the result.
 template <typename T, bool kBackward, int kChannels, int kPlaces, bool kPooled>
-__global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 : 2)
-    direct_kernel(Direct<T> d) {
+__global__ void __launch_bounds__(kDirectThreads, 2) direct_kernel(Direct<T> d) {
   begin_kernel();
   T* const weights = shared_memory<T>();  // (taps, channels of the image, kChannels) of a run
   const Geometry& g = d.g;
   const int thread = static_cast<int>(threadIdx.x);
+  const int lanes = kDirectThreads / d.teams, team = thread / lanes, lane = thread % lanes;
   const int group = static_cast<int>(blockIdx.y) / d.channel_tiles;
   const int channel0 = static_cast<int>(blockIdx.y) % d.channel_tiles * kChannels;
   const int channels = min(kChannels, g.channels - channel0);
@@ -166,11 +170,11 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
                      channel0 * channel_stride;
 
   constexpr int kColumns = kPooled ? 1 : kPlaces;
-  const int column0 = static_cast<int>(blockIdx.x) * kDirectThreads * kColumns + thread;
+  const int column0 = static_cast<int>(blockIdx.x) * lanes * kColumns + lane;
   Spot spots[kPlaces];
   PYNN_UNROLL
   for (int q = 0; q < kColumns; ++q) {
-    const int column = min(column0 + q * kDirectThreads, d.columns - 1);
+    const int column = min(column0 + q * lanes, d.columns - 1);
     int position, line;
     const int sample = g.samples.split(column, position);
     if constexpr (kPooled) {
@@ -202,8 +206,14 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
             r < channels ? w[r * channel_stride + (c0 + c) * image_stride + tap0 + tap] : T(0);
       }
       __syncthreads();
-      int kh = tap0 / g.KW, kw = tap0 % g.KW;
-      for (int tap = 0; tap < run_taps; ++tap) {
+      // The team's share: some of the channels, or of the taps where there are few channels.
+      const bool shares_channels = run_channels >= d.teams;
+      const int whole = shares_channels ? run_channels : run_taps;
+      const int begin = team * whole / d.teams, end = (team + 1) * whole / d.teams;
+      const int c_begin = shares_channels ? begin : 0, c_end = shares_channels ? end : run_channels;
+      const int tap_begin = shares_channels ? 0 : begin, tap_end = shares_channels ? run_taps : end;
+      int kh = (tap0 + tap_begin) / g.KW, kw = (tap0 + tap_begin) % g.KW;
+      for (int tap = tap_begin; tap < tap_end; ++tap) {
         const Reach tap_reach = reach<kBackward>(g, kh, kw);
         bool inside[kPlaces], any = false;
         const T* pixel[kPlaces];
@@ -211,7 +221,7 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
         for (int q = 0; q < kPlaces; ++q) {
           int place;
           inside[q] = find_pixel<kBackward>(g, spots[q], tap_reach, place);
-          pixel[q] = image + (inside[q] ? c0 * plane + place : 0);
+          pixel[q] = image + (inside[q] ? (c0 + c_begin) * plane + place : 0);
           any = any || inside[q];
         }
         if (++kw == g.KW) {
@@ -221,9 +231,9 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
         // Forward the padding counts as zeros, which times infinity are NaN; backward there is no
         // padding.
         if (kBackward && !any) continue;
-        const T* weight = weights + tap * run_channels * kChannels;
+        const T* weight = weights + (tap * run_channels + c_begin) * kChannels;
 #pragma unroll 4
-        for (int c = 0; c < run_channels; ++c, weight += kChannels) {
+        for (int c = c_begin; c < c_end; ++c, weight += kChannels) {
           T value[kPlaces];
           PYNN_UNROLL
           for (int q = 0; q < kPlaces; ++q) {
@@ -240,6 +250,29 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
       }
     }
   }
+
+  // The sums of teams half ... 2 half join those of 0 ... half.
+  for (int half = d.teams / 2; half > 0; half /= 2) {
+    T* const place = shared_memory<T>() + team % half * lanes + lane;
+    const int pitch = half * lanes;
+    __syncthreads();
+    if (team >= half && team < 2 * half) {
+      PYNN_UNROLL
+      for (int q = 0; q < kPlaces; ++q) {
+        PYNN_UNROLL
+        for (int r = 0; r < kChannels; ++r) place[(q * kChannels + r) * pitch] = sum[q][r];
+      }
+    }
+    __syncthreads();
+    if (team < half) {
+      PYNN_UNROLL
+      for (int q = 0; q < kPlaces; ++q) {
+        PYNN_UNROLL
+        for (int r = 0; r < kChannels; ++r) sum[q][r] += place[(q * kChannels + r) * pitch];
+      }
+    }
+  }
+  if (team != 0) return;
 
   const int first_channel = group * g.channels + channel0;
   PYNN_UNROLL
@@ -263,7 +296,7 @@ __global__ void __launch_bounds__(kDirectThreads, kChannels* kPlaces <= 32 ? 4 :
     } else {
       PYNN_UNROLL
       for (int q = 0; q < kPlaces; ++q) {
-        const int column = column0 + q * kDirectThreads;
+        const int column = column0 + q * lanes;
         if (column >= d.columns) continue;
         T value = d.activation(sum[q][r] + b);
         if (d.at) value = d.before.backward(value, d.at[line + column]);
@@ -282,28 +315,48 @@ void launch_direct(Direct<T> d, cudaStream_t stream) {
   if (lines > 65535)
     throw std::invalid_argument("a convolution of " + std::to_string(lines) +
                                 " groups of channels");
-  const std::size_t terms =
-      static_cast<std::size_t>(d.runs.channels) * static_cast<std::size_t>(d.runs.taps);
+  const int terms = d.runs.channels * d.runs.taps;
+  const int elements =
+      kChannels * (d.teams > 1 ? std::max(terms, kDirectThreads / 2 * kPlaces) : terms);
+  constexpr int kMost = kChannels * std::max(kDirectTerms, kDirectThreads / 2 * kPlaces);
+  static_assert(kMost * sizeof(T) <= kMaxSharedBytes);
   launch(stream,
-         dim3(blocks_of(d.columns, kDirectThreads * (kPooled ? 1 : kPlaces)),
+         dim3(blocks_of(d.columns, kDirectThreads / d.teams * (kPooled ? 1 : kPlaces)),
               static_cast<unsigned>(lines)),
-         kDirectThreads, terms * kChannels * sizeof(T),
+         kDirectThreads, static_cast<std::size_t>(elements) * sizeof(T),
          direct_kernel<T, kBackward, kChannels, kPlaces, kPooled>, d);
 }
 
-// What a launch costs, roughly, in instructions of one processor of the device: blocks come in
-// waves, and each thread has its sums, and its values and weights to read. How many processors
-// there are decides how a result is shared between threads, but no bit of it.
-double direct_cost(const Geometry& g, std::int64_t columns, int channels, int places) {
-  constexpr double kProcessors = 132, kBlocks = 8;  // at once on each
-  const double blocks =
-      static_cast<double>(blocks_of(columns, std::int64_t{kDirectThreads} * places)) *
-      ((g.channels + channels - 1) / channels) * g.groups;
-  const double waves = std::ceil(blocks / (kProcessors * kBlocks));
-  const double filled =
-      blocks < kProcessors * kBlocks ? std::fmax(blocks / kProcessors, 1) / kBlocks : 1;
+// What the choices below count on: processors of a large device, and blocks at once on each.
+constexpr double kProcessors = 132, kBlocksAtOnce = 2;
+
+// Teams for results that alone would leave the device idle, while each has some terms.
+int choose_teams(const Geometry& g, std::int64_t columns) {
+  constexpr double kThreads = kProcessors * 1024;
+  constexpr int kFewestTerms = 6;
+  const double threads = static_cast<double>(columns) * ((g.channels + 7) / 8) * g.groups;
+  const std::int64_t terms = std::int64_t{g.image_channels} * g.taps();
+  int teams = 1;
+  while (teams < kMostTeams && threads * teams < kThreads && terms / (2 * teams) >= kFewestTerms)
+    teams *= 2;
+  return teams;
+}
+
+// What a launch costs, roughly, in cycles of one processor. Its blocks come in waves; a thread
+// issues its multiply-adds and loads, or waits for loads, four under way at a time; and a block
+// loads the weights.
+double direct_cost(const Geometry& g, std::int64_t columns, int teams, int channels, int places) {
+  constexpr double kLoad = 400, kWarps = kDirectThreads / 32.0, kIssued = 4;  // kIssued: a cycle
+  const double blocks = static_cast<double>(blocks_of(columns, kDirectThreads / teams * places)) *
+                        ((g.channels + channels - 1) / channels) * g.groups;
+  const double waves = std::ceil(blocks / (kProcessors * kBlocksAtOnce));
+  const double resident = std::fmin(std::fmax(blocks / kProcessors, 1), kBlocksAtOnce);
+  const double terms = static_cast<double>(g.image_channels) * g.taps();
   const double term = channels * places + 2.0 * places + channels / 4.0 + 1;
-  return waves * term * (0.25 + filled);
+  const double issue = terms / teams * term * kWarps * resident / kIssued;
+  const double wait = terms / teams / 4 * kLoad;
+  const double weights = terms * channels / kDirectThreads * 20;
+  return waves * (std::fmax(issue, wait) + weights);
 }
 
 struct DirectTile {
@@ -313,12 +366,13 @@ DirectTile forced_tile{0, 0};
 
 // The cheapest of the tiles, or the one that is forced.
 template <std::size_t kCount>
-DirectTile choose_tile(const Geometry& g, std::int64_t columns, const DirectTile (&tiles)[kCount]) {
+DirectTile choose_tile(const Geometry& g, std::int64_t columns, int teams,
+                       const DirectTile (&tiles)[kCount]) {
   DirectTile best = tiles[0];
   for (const DirectTile& tile : tiles) {
     if (tile.channels == forced_tile.channels && tile.places == forced_tile.places) return tile;
-    if (direct_cost(g, columns, tile.channels, tile.places) <
-        direct_cost(g, columns, best.channels, best.places))
+    if (direct_cost(g, columns, teams, tile.channels, tile.places) <
+        direct_cost(g, columns, teams, best.channels, best.places))
       best = tile;
   }
   return best;
@@ -328,11 +382,12 @@ template <typename T, bool kBackward>
 void run_direct(Direct<T> d, cudaStream_t stream) {
   if (d.columns == 0 || d.g.channels == 0) return;
   d.runs = direct_runs(d.g);
+  d.teams = choose_teams(d.g, d.columns);
   if constexpr (sizeof(T) == 8) {
     launch_direct<T, kBackward, 4, 1, false>(d, stream);
   } else {
     constexpr DirectTile kTiles[] = {{1, 1}, {1, 4}, {4, 1}, {4, 4}, {8, 1}, {8, 4}, {16, 4}};
-    const DirectTile tile = choose_tile(d.g, d.columns, kTiles);
+    const DirectTile tile = choose_tile(d.g, d.columns, d.teams, kTiles);
     const auto is = [tile](int c, int p) { return tile.channels == c && tile.places == p; };
     if (is(1, 1)) launch_direct<T, kBackward, 1, 1, false>(d, stream);
     if (is(1, 4)) launch_direct<T, kBackward, 1, 4, false>(d, stream);
@@ -348,12 +403,13 @@ template <typename T>
 void run_pooled(Direct<T> d, cudaStream_t stream) {
   if (d.columns == 0 || d.g.channels == 0) return;
   d.runs = direct_runs(d.g);
+  d.teams = choose_teams(d.g, d.columns);
   if constexpr (sizeof(T) == 8) {
     launch_direct<T, false, 4, 4, true>(d, stream);
   } else {
     constexpr DirectTile kTiles[] = {{1, 4}, {4, 4}, {8, 4}};
     // Tiles of positions are the columns here, and every thread has the four places of one.
-    const int channels = choose_tile(d.g, 4 * std::int64_t{d.columns}, kTiles).channels;
+    const int channels = choose_tile(d.g, 4 * std::int64_t{d.columns}, d.teams, kTiles).channels;
     if (channels == 1) launch_direct<T, false, 1, 4, true>(d, stream);
     if (channels == 4) launch_direct<T, false, 4, 4, true>(d, stream);
     if (channels == 8) launch_direct<T, false, 8, 4, true>(d, stream);

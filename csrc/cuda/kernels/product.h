@@ -18,6 +18,7 @@
 #include "cuda/kernels/index.h"
 #include "cuda/kernels/launch.h"
 #include "cuda/kernels/precision.h"
+#include "cuda/kernels/tensor_cores.h"
 
 namespace pynn::cuda {
 
@@ -132,7 +133,7 @@ __device__ __forceinline__ float rounded(float x, Precision precision) {
   return x;
 }
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#ifdef PYNN_TENSOR_CORES
 // With tensor cores: mma.m16n8k8 of tf32 (PTX ISA, "Matrix fragments for mma.m16n8k8"). bfloat16
 // values are tf32 values, and take the same way.
 template <int kTileM>
@@ -176,12 +177,7 @@ struct TensorSums {
       for (int i = 0; i < kRows; ++i) {
         PYNN_UNROLL
         for (int j = 0; j < kColumns; ++j) {
-          float (&d)[4] = sum[i][j];
-          asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, "
-              "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-              : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-              : "r"(left[i][0]), "r"(left[i][1]), "r"(left[i][2]), "r"(left[i][3]),
-                "r"(right[j][0]), "r"(right[j][1]));
+          multiply_fragments(sum[i][j], left[i], right[j]);
         }
       }
     }
@@ -465,6 +461,7 @@ void launch_product(const Problem& problem, int parts, Precision precision, cuda
 
 // Whether the largest tiles are filled and keep a large device busy.
 constexpr std::int64_t kManyTiles = 100;
+constexpr std::int64_t kFewBlocks = 132;  // for the processors of a large device
 
 inline bool fills_tiles(std::int64_t M, std::int64_t N) { return M >= 96 && N >= 48; }
 inline std::int64_t large_tiles(std::int64_t M, std::int64_t N) {
@@ -481,7 +478,9 @@ void product(const Problem& problem, std::int64_t parts, Precision precision, cu
     launch_product<T, ProductTile<T, false, 16, 1, 1>>(problem, count, precision, stream);
   } else {
     const bool large = many_tiles(problem.M, problem.N, parts);
-    const bool flat = problem.M <= 16;
+    // Flat tiles are more blocks, and leave the bits as those of 32 rows have them.
+    const std::int64_t blocks = (problem.M + 31) / 32 * ((problem.N + 31) / 32) * parts;
+    const bool flat = problem.M <= 16 || blocks < kFewBlocks;
     if (precision == Precision::fp32) {
       if (large)
         launch_product<T, ProductTile<T, false, 64, 2, 2>>(problem, count, precision, stream);

@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "cuda/kernels/gemm.h"
+#include "cuda/plan/large_product.h"
 #include "cuda/plan/operations.h"
 #include "shapes/dense.h"
 
@@ -41,69 +44,87 @@ class Matmul final : public Operation<T> {
     N_ = y[leading + 1];
     K_ = a.back();
     sizes_.assign(y.begin(), y.end() - 2);
-    a_ = matrices_of(a, raw_a, leading);
-    b_ = matrices_of(b, raw_b, leading);
-    y_ = matrices_of(y, raw_a && raw_b, leading);
+    const Matrices A = matrices_of(a, raw_a, leading), B = matrices_of(b, raw_b, leading),
+                   Y = matrices_of(y, raw_a && raw_b, leading);
     count_a_ = element_count(a);
     count_b_ = element_count(b);
+    y_ = walk({M_, N_, K_, 1, A.row, A.column, 0, B.row, B.column, 0, Y.row, Y.column, 0},
+              A.leading, B.leading, Y.leading);
+    // da = dy b^T, db = a^T dy
+    da_ = walk({M_, K_, N_, 1, Y.row, Y.column, 0, B.column, B.row, 0, A.row, A.column, 0},
+               Y.leading, B.leading, A.leading);
+    db_ = walk({K_, N_, M_, 1, A.column, A.row, 0, Y.row, Y.column, 0, B.row, B.column, 0},
+               A.leading, Y.leading, B.leading);
   }
 
   void forward(const Call<T>& c) const override {
-    walk({M_, N_, K_, 1, a_.row, a_.column, 0, b_.row, b_.column, 0, y_.row, y_.column, 0},
-         a_.leading, b_.leading, y_.leading, c.inputs[0], c.inputs[1], false, 0, c.y, c.stream);
+    run(y_, c, c.inputs[0], c.inputs[1], false, 0, c.y);
   }
   void backward(const Call<T>& c) const override {
-    if (c.gradients[0])  // da = dy b^T
-      walk({M_, K_, N_, 1, y_.row, y_.column, 0, b_.column, b_.row, 0, a_.row, a_.column, 0},
-           y_.leading, b_.leading, a_.leading, c.dy, c.inputs[1], c.add[0] != 0, count_a_,
-           c.gradients[0], c.stream);
-    if (c.gradients[1])  // db = a^T dy
-      walk({K_, N_, M_, 1, a_.column, a_.row, 0, y_.row, y_.column, 0, b_.row, b_.column, 0},
-           a_.leading, y_.leading, b_.leading, c.inputs[0], c.dy, c.add[1] != 0, count_b_,
-           c.gradients[1], c.stream);
+    if (c.gradients[0]) run(da_, c, c.dy, c.inputs[1], c.add[0] != 0, count_a_, c.gradients[0]);
+    if (c.gradients[1]) run(db_, c, c.inputs[0], c.dy, c.add[1] != 0, count_b_, c.gradients[1]);
+  }
+  std::int64_t forward_scratch() const override { return y_.large.workspace(); }
+  std::int64_t backward_scratch() const override {
+    return std::max(da_.large.workspace(), db_.large.workspace());
   }
   bool reads_input(std::size_t) const override { return true; }
 
-  std::string what() const override { return message("matmul ", M_, " x ", K_, " by ", N_); }
+  std::string what() const override {
+    return message("matmul ", M_, " x ", K_, " by ", N_) +
+           large_products(
+               {{"y", bool(y_.large)}, {"da", bool(da_.large)}, {"db", bool(db_.large)}});
+  }
   std::int64_t flops() const override { return 2 * element_count(sizes_) * M_ * N_ * K_; }
   std::int64_t backward_flops() const override { return 2 * flops(); }
 
  private:
   // y = a b for all leading indices; where y is repeated along an axis, its products are added, in
   // order. The longest other axis is the batch of a launch.
-  void walk(GemmShape s, const Shape& a, const Shape& b, const Shape& y, const T* pa, const T* pb,
-            bool add, std::int64_t count, T* py, cudaStream_t stream) const {
-    const std::size_t none = sizes_.size();
-    std::size_t together = none;
+  struct Walk {
+    GemmShape s;
+    Shape a, b, y;  // strides along the leading axes
+    std::size_t together = 0;
     bool repeated = false;
+    LargeProduct<T> large;
+  };
+  Walk walk(const GemmShape& s, const Shape& a, const Shape& b, const Shape& y) const {
+    Walk w{s, a, b, y, sizes_.size(), false, {}};
     for (std::size_t axis = 0; axis < sizes_.size(); ++axis) {
       if (sizes_[axis] == 1) continue;
       if (y[axis] == 0)
-        repeated = true;
-      else if (together == none || sizes_[axis] > sizes_[together])
-        together = axis;
+        w.repeated = true;
+      else if (w.together == sizes_.size() || sizes_[axis] > sizes_[w.together])
+        w.together = axis;
     }
-    if (together != none) {
-      s.batch = sizes_[together];
-      s.a_batch = a[together];
-      s.b_batch = b[together];
-      s.y_batch = y[together];
+    if (w.together != sizes_.size()) {
+      w.s.batch = sizes_[w.together];
+      w.s.a_batch = a[w.together];
+      w.s.b_batch = b[w.together];
+      w.s.y_batch = y[w.together];
     }
-    if (repeated && !add)
-      check(cudaMemsetAsync(py, 0, static_cast<std::size_t>(count) * sizeof(T), stream),
+    w.large = {w.s, precision_};
+    return w;
+  }
+  void run(const Walk& w, const Call<T>& c, const T* a, const T* b, bool add, std::int64_t count,
+           T* y) const {
+    if (w.repeated && !add)
+      check(cudaMemsetAsync(y, 0, static_cast<std::size_t>(count) * sizeof(T), c.stream),
             "clearing a gradient");
+    const bool adds = add || w.repeated;
     Shape index(sizes_.size(), 0);
     for (;;) {
       std::int64_t at_a = 0, at_b = 0, at_y = 0;
       for (std::size_t axis = 0; axis < sizes_.size(); ++axis) {
-        at_a += index[axis] * a[axis];
-        at_b += index[axis] * b[axis];
-        at_y += index[axis] * y[axis];
+        at_a += index[axis] * w.a[axis];
+        at_b += index[axis] * w.b[axis];
+        at_y += index[axis] * w.y[axis];
       }
-      gemm(s, precision_, pa + at_a, pb + at_b, add || repeated, py + at_y, stream);
+      if (!w.large.run(a + at_a, b + at_b, adds, y + at_y, c.scratch, c.stream))
+        gemm(w.s, precision_, a + at_a, b + at_b, adds, y + at_y, c.stream);
       std::size_t axis = 0;
       for (; axis < sizes_.size(); ++axis) {
-        if (axis == together) continue;
+        if (axis == w.together) continue;
         if (++index[axis] < sizes_[axis]) break;
         index[axis] = 0;
       }
@@ -114,7 +135,7 @@ class Matmul final : public Operation<T> {
   const Precision precision_;
   std::int64_t M_, N_, K_, count_a_, count_b_;
   Shape sizes_;  // of y's leading axes
-  Matrices a_, b_, y_;
+  Walk y_, da_, db_;
 };
 
 }  // namespace

@@ -63,6 +63,9 @@ void block_barrier();
 // The values (8 bytes each) that the lanes of the mask have brought, by lane.
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value);
 int lane();
+// mma.m16n8k8 of tf32: sum (16, 8) += a (16, 8) b (8, 8), of which each lane has its fragments.
+// Like a tensor core it ignores the bits that tf32 has not.
+void multiply_fragments_tf32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 
 template <typename T>
 std::uint64_t to_bits(T value) {

@@ -301,6 +301,26 @@ const std::uint64_t* exchange(unsigned mask, std::uint64_t value) {
   return values;
 }
 
+void multiply_fragments_tf32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  struct Fragments {
+    const unsigned *a, *b;
+  };
+  const Fragments own{a, b};
+  const std::uint64_t* const all = exchange(0xffffffffu, reinterpret_cast<std::uintptr_t>(&own));
+  const auto of_lane = [all](int lane) { return reinterpret_cast<const Fragments*>(all[lane]); };
+  const auto number = [](unsigned bits) { return from_bits<float>(bits & 0xffffe000u); };
+  const int group = lane() / 4, member = lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = group + i / 2 * 8, column = member * 2 + i % 2;
+    for (int k = 0; k < 8; ++k) {
+      const unsigned* const left = of_lane(row % 8 * 4 + k % 4)->a;
+      const unsigned* const right = of_lane(column * 4 + k % 4)->b;
+      sum[i] += number(left[k / 4 * 2 + row / 8]) * number(right[k / 4]);
+    }
+  }
+  exchange(0xffffffffu, 0);  // until all have read
+}
+
 }  // namespace pynn::emulator
 
 unsigned __ballot_sync(unsigned mask, int predicate) {
@@ -748,6 +768,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* argument) {
   LOCK;
   return submit(stream, [=] { function(argument); });
+}
+
+// For libraries that stand in for NVIDIA's, and know no other way to the streams of this one.
+extern "C" __attribute__((visibility("default"))) int pynn_emulator_submit(cudaStream_t stream,
+                                                                           void (*function)(void*),
+                                                                           void* argument) {
+  return cudaLaunchHostFunc(stream, function, argument);
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {

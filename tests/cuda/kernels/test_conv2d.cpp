@@ -159,6 +159,41 @@ TEST(convolutions_on_tensor_cores) {
   }
 }
 
+TEST(large_tiles) {
+  const Convolution<float> c({"one_by_one_of_96", {16, 96, 20, 20}, {96, 96, 1, 1}});
+  const std::int64_t shards = conv2d_weight_shards(c.s), weights = count(c.w);
+  Device d;
+  const float *const x = d.input(c.x), *const w = d.input(c.w), *const dy = d.input(c.dy);
+  conv2d_forward(c.s, Precision::tf32, x, w, d.input(c.b), {}, d.output<float>(count(c.dy)),
+                 d.stream());
+  conv2d_backward_input(c.s, Precision::tf32, dy, w, {}, static_cast<const float*>(nullptr), false,
+                        d.output<float>(count(c.dx)), d.stream());
+  float *const dw = d.output<float>(shards * weights), *const db = d.output<float>(shards * 96);
+  conv2d_backward_weight(c.s, Precision::fp32, dy, x, dw, db, d.stream());
+  combine(shards, weights, weights, dw, false, d.output<float>(weights), d.stream());
+  combine(shards, 96, 96, db, false, d.output<float>(96), d.stream());
+  check(cudaStreamSynchronize(d.stream()), "a kernel");
+  compare("y", d.result<float>(0), c.y, c.forward_terms() + 0x1p12);
+  compare("dx", d.result<float>(1), c.dx_, c.backward_terms() + 0x1p12);
+  compare("dw", d.result<float>(4), c.dw, c.weight_terms());
+  compare("db", d.result<float>(5), c.db, c.weight_terms());
+}
+
+TEST(many_shards) {
+  const Convolution<float> c(
+      {"5_by_5_of_96", {64, 2, 30, 30}, {96, 2, 5, 5}, {1, 1}, {2, 2, 2, 2}});
+  const std::int64_t shards = conv2d_weight_shards(c.s), weights = count(c.w);
+  CHECK(shards >= 100, shards);
+  Device d;
+  float *const dw = d.output<float>(shards * weights), *const db = d.output<float>(shards * 96);
+  conv2d_backward_weight(c.s, Precision::fp32, d.input(c.dy), d.input(c.x), dw, db, d.stream());
+  combine(shards, weights, weights, dw, false, d.output<float>(weights), d.stream());
+  combine(shards, 96, 96, db, false, d.output<float>(96), d.stream());
+  check(cudaStreamSynchronize(d.stream()), "a kernel");
+  compare("dw", d.result<float>(2), c.dw, c.weight_terms());
+  compare("db", d.result<float>(3), c.db, c.weight_terms());
+}
+
 TEST(tiles_of_a_thread_leave_the_bits) {
   for (const Case& test : kCases) {
     const Convolution<float> c(test);

@@ -70,6 +70,15 @@ TEST(products_of_matrices) {
     }
 }
 
+TEST(products_with_tiles_of_32_rows) {  // which enough products at once get
+  for (const int layout : {0, 1, 2, 3}) {
+    GemmShape shape;
+    shape.M = 33, shape.N = 31, shape.K = 40, shape.batch = 66;
+    check_gemm<float>(shape, layout & 1, layout & 2, false, layout == 1, Precision::fp32);
+    check_gemm<float>(shape, layout & 1, layout & 2, false, layout == 1, Precision::bf16);
+  }
+}
+
 TEST(products_with_large_tiles) {  // which many products at once get
   for (const int layout : {0, 1, 2, 3}) {
     GemmShape shape;

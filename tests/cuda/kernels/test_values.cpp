@@ -98,6 +98,37 @@ TEST(biases_and_transposes) {
   }
 }
 
+template <typename T>
+void check_bias_activation(std::int64_t rows, std::int64_t columns, bool bias) {
+  Random random(9);
+  const auto y = random.values<T>(rows * columns), b = random.values<T>(rows);
+  for (const Activation& activation : kActivations) {
+    std::vector<Expected> expected(y.size());
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < columns; ++j) {
+        Expected sum;
+        sum.add(double(y[at(i * columns + j)]));
+        if (bias) sum.add(double(b[at(i)]));
+        expected[at(i * columns + j)] = sum.through(activated(activation, sum.value));
+      }
+    const std::string name = message("bias ", bias, " and activation ",
+                                     static_cast<int>(activation.kind), ", ", rows, " x ", columns);
+    const auto device = run_alike(name, [&](Device& d) {
+      bias_activation(rows, columns, bias ? d.input(b) : nullptr, activation, d.updated(y),
+                      d.stream());
+    });
+    compare(name, device->template result<T>(0), expected, 8);
+  }
+}
+
+TEST(biases_and_activations_in_place) {
+  for (const auto& [rows, columns] : kTables)
+    for (const bool bias : {false, true}) {
+      check_bias_activation<float>(rows, columns, bias);
+      check_bias_activation<double>(rows, columns, bias);
+    }
+}
+
 std::int64_t element(const Shape& whole, const Shape& shape, std::int64_t flat) {
   std::int64_t place = 0, stride = 1;
   for (std::size_t axis = whole.size(); axis-- > 0;) {

@@ -1,0 +1,56 @@
+#include "cuda/runtime/cublaslt.h"
+
+#include <dlfcn.h>
+
+#include <mutex>
+#include <optional>
+
+#include "cuda/runtime/libraries.h"
+#include "cuda/runtime/session.h"
+
+namespace pynn::cuda::lt {
+namespace {
+
+template <typename Function>
+bool load(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
+
+std::optional<Functions> load_all() {
+  void* const library = cublaslt();
+  if (!library) return std::nullopt;
+  Functions f;
+#define PYNN_LOAD(name) load(library, "cublasLt" #name, f.name)
+  const bool all = PYNN_LOAD(Create) && PYNN_LOAD(MatmulDescCreate) &&
+                   PYNN_LOAD(MatmulDescDestroy) && PYNN_LOAD(MatmulDescSetAttribute) &&
+                   PYNN_LOAD(MatrixLayoutCreate) && PYNN_LOAD(MatrixLayoutDestroy) &&
+                   PYNN_LOAD(MatrixLayoutSetAttribute) && PYNN_LOAD(MatmulPreferenceCreate) &&
+                   PYNN_LOAD(MatmulPreferenceDestroy) && PYNN_LOAD(MatmulPreferenceSetAttribute) &&
+                   PYNN_LOAD(MatmulAlgoGetHeuristic) && PYNN_LOAD(Matmul);
+#undef PYNN_LOAD
+  return all ? std::optional(f) : std::nullopt;
+}
+
+}  // namespace
+
+const Functions* functions() {
+  static const std::optional<Functions> found = load_all();
+  return found ? &*found : nullptr;
+}
+
+Context* context() {
+  static std::mutex mutex;
+  static Context* made = nullptr;
+  static std::uint64_t made_in = 0;
+  if (!functions()) return nullptr;
+  stream();  // begins the session
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (made_in != session()) {  // what an earlier session had went with its device
+    if (functions()->Create(&made) != kSuccess) made = nullptr;
+    made_in = session();
+  }
+  return made;
+}
+
+}  // namespace pynn::cuda::lt
