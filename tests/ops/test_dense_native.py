@@ -549,6 +549,7 @@ def everything(dtype):
     for x_shape, w_shape, groups in [
         ((37, 4, 12, 12), (10, 4, 5, 5), 1),
         ((1, 8, 40, 40), (16, 4, 3, 3), 2),
+        ((32, 20, 12, 12), (30, 20, 4, 4), 1),  # in blocks of sixteen samples
     ]:
         x, w = draw(x_shape, dtype), draw(w_shape, dtype, 1)
         y = _core.conv2d(x, w, w[:, 0, 0, 0], 1, 1, 1, groups)
