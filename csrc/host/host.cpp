@@ -5,7 +5,6 @@
 #include <exception>
 #include <string>
 
-#include "plan/conv2d_call.h"
 #include "runtime/errors.h"
 #include "runtime/philox.h"
 #include "runtime/thread_pool.h"
@@ -104,8 +103,8 @@ pynn_status conv2d(const pynn_conv2d* c, const void* x, const void* w, const voi
     const Conv2dShape s = shape_of(*c);
     by_type(c->dtype, [&](auto zero) {
       using T = decltype(zero);
-      planned::conv2d(s, static_cast<const T*>(x), static_cast<const T*>(w),
-                      static_cast<const T*>(b), static_cast<T*>(y));
+      threaded::conv2d(s, static_cast<const T*>(x), static_cast<const T*>(w),
+                       static_cast<const T*>(b), static_cast<T*>(y));
     });
   });
 }
@@ -116,9 +115,9 @@ pynn_status conv2d_backward(const pynn_conv2d* c, const void* dy, const void* x,
     const Conv2dShape s = shape_of(*c);
     by_type(c->dtype, [&](auto zero) {
       using T = decltype(zero);
-      planned::conv2d_backward(s, static_cast<const T*>(dy), static_cast<const T*>(x),
-                               static_cast<const T*>(w), static_cast<T*>(dx), static_cast<T*>(dw),
-                               static_cast<T*>(db));
+      threaded::conv2d_backward(s, static_cast<const T*>(dy), static_cast<const T*>(x),
+                                static_cast<const T*>(w), static_cast<T*>(dx), static_cast<T*>(dw),
+                                static_cast<T*>(db));
     });
   });
 }
