@@ -75,6 +75,35 @@ std::int64_t strips_of(const Sweep& sweep, const Layout& from, const Layout& to,
   return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(pixels / 16, 1));
 }
 
+// Sorts the pixels of `to` into classes. rows_of(h) and columns_of(v) are the taps of a pixel,
+// `first` the offset of what its first tap sees, and `next` how far from there another tap's is.
+template <typename Rows, typename Columns, typename First, typename Next>
+void classify(Sweep& sweep, const Window& w, std::int64_t channels, const Layout& to,
+              const Rows& rows_of, const Columns& columns_of, const First& first,
+              const Next& next) {
+  std::map<std::pair<Taps, Taps>, std::size_t> known;
+  for (std::int64_t h = 0; h < to.height; ++h)
+    for (std::int64_t v = 0; v < to.width; ++v) {
+      const Taps rows = rows_of(h), columns = columns_of(v);
+      const auto [entry, fresh] = known.try_emplace({rows, columns}, sweep.classes.size());
+      if (fresh) {
+        PixelClass c;
+        for (std::int64_t channel = 0; channel < channels; ++channel)
+          for (const std::int64_t kh : rows)
+            for (const std::int64_t kw : columns) {
+              c.a_offsets.push_back(static_cast<std::int32_t>((channel * w.KH + kh) * w.KW + kw));
+              c.b_offsets.push_back(
+                  static_cast<std::int32_t>(next(channel, kh - rows[0], kw - columns[0])));
+            }
+        sweep.classes.push_back(std::move(c));
+      }
+      PixelClass& c = sweep.classes[entry->second];
+      const bool empty = rows.empty() || columns.empty();
+      c.b_columns.push_back(empty ? 0 : first(h, rows[0], v, columns[0]));
+      c.c_columns.push_back(to.at(h, v));
+    }
+}
+
 }  // namespace
 
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
@@ -93,33 +122,21 @@ Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std:
   // Where few taps fall into the halo, multiplying its zeros costs less than many small classes.
   const bool whole =
       static_cast<double>(seen) > 0.85 * static_cast<double>(w.OH * w.OW * w.KH * w.KW);
-  std::map<std::pair<Taps, Taps>, std::size_t> known;
-  for (std::int64_t oh = 0; oh < w.OH; ++oh)
-    for (std::int64_t ow = 0; ow < w.OW; ++ow) {
-      const Taps rows =
-          whole ? range(w.KH) : forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H);
-      const Taps columns =
-          whole ? range(w.KW) : forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W);
-      const auto [entry, fresh] = known.try_emplace({rows, columns}, sweep.classes.size());
-      if (fresh) {
-        PixelClass c;
-        for (std::int64_t channel = 0; channel < channels; ++channel)
-          for (const std::int64_t kh : rows)
-            for (const std::int64_t kw : columns) {
-              c.a_offsets.push_back(static_cast<std::int32_t>((channel * w.KH + kh) * w.KW + kw));
-              c.b_offsets.push_back(static_cast<std::int32_t>(
-                  channel * x.plane() + (kh - rows[0]) * w.dilation_h * x.row() +
-                  (kw - columns[0]) * w.dilation_w * kBlockLanes));
-            }
-        sweep.classes.push_back(std::move(c));
-      }
-      PixelClass& c = sweep.classes[entry->second];
-      const bool empty = rows.empty() || columns.empty();
-      c.b_columns.push_back(empty ? 0
-                                  : x.at(oh * w.stride_h - w.top + rows[0] * w.dilation_h,
-                                         ow * w.stride_w - w.left + columns[0] * w.dilation_w));
-      c.c_columns.push_back(y.at(oh, ow));
-    }
+  classify(
+      sweep, w, channels, y,
+      [&](std::int64_t oh) {
+        return whole ? range(w.KH) : forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H);
+      },
+      [&](std::int64_t ow) {
+        return whole ? range(w.KW) : forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W);
+      },
+      [&](std::int64_t oh, std::int64_t kh, std::int64_t ow, std::int64_t kw) {
+        return x.at(oh * w.stride_h - w.top + kh * w.dilation_h,
+                    ow * w.stride_w - w.left + kw * w.dilation_w);
+      },
+      [&](std::int64_t channel, std::int64_t kh, std::int64_t kw) {
+        return channel * x.plane() + kh * w.dilation_h * x.row() + kw * w.dilation_w * kBlockLanes;
+      });
   cut(sweep, strips_of(sweep, x, y, s.groups, element_bytes), tile);
   return sweep;
 }
@@ -131,31 +148,20 @@ Sweep backward_sweep(const Conv2dShape& s, const Layout& dx, const Layout& dy, s
   const std::int64_t outputs = s.O / s.groups;
   sweep.rows = s.C / s.groups;
   sweep.a_row = outputs * w.KH * w.KW;
-  std::map<std::pair<Taps, Taps>, std::size_t> known;
-  for (std::int64_t h = 0; h < w.H; ++h)
-    for (std::int64_t v = 0; v < w.W; ++v) {
-      const Taps rows = backward_taps(h, w.stride_h, w.top, w.KH, w.dilation_h, w.OH);
-      const Taps columns = backward_taps(v, w.stride_w, w.left, w.KW, w.dilation_w, w.OW);
-      const auto [entry, fresh] = known.try_emplace({rows, columns}, sweep.classes.size());
-      if (fresh) {
-        PixelClass c;
-        for (std::int64_t o = 0; o < outputs; ++o)
-          for (const std::int64_t kh : rows)
-            for (const std::int64_t kw : columns) {
-              c.a_offsets.push_back(static_cast<std::int32_t>((o * w.KH + kh) * w.KW + kw));
-              c.b_offsets.push_back(static_cast<std::int32_t>(
-                  o * dy.plane() + (rows[0] - kh) * w.dilation_h / w.stride_h * dy.row() +
-                  (columns[0] - kw) * w.dilation_w / w.stride_w * kBlockLanes));
-            }
-        sweep.classes.push_back(std::move(c));
-      }
-      PixelClass& c = sweep.classes[entry->second];
-      const bool empty = rows.empty() || columns.empty();
-      c.b_columns.push_back(empty ? 0
-                                  : dy.at((h + w.top - rows[0] * w.dilation_h) / w.stride_h,
-                                          (v + w.left - columns[0] * w.dilation_w) / w.stride_w));
-      c.c_columns.push_back(dx.at(h, v));
-    }
+  classify(
+      sweep, w, outputs, dx,
+      [&](std::int64_t h) { return backward_taps(h, w.stride_h, w.top, w.KH, w.dilation_h, w.OH); },
+      [&](std::int64_t v) {
+        return backward_taps(v, w.stride_w, w.left, w.KW, w.dilation_w, w.OW);
+      },
+      [&](std::int64_t h, std::int64_t kh, std::int64_t v, std::int64_t kw) {
+        return dy.at((h + w.top - kh * w.dilation_h) / w.stride_h,
+                     (v + w.left - kw * w.dilation_w) / w.stride_w);
+      },
+      [&](std::int64_t output, std::int64_t kh, std::int64_t kw) {
+        return output * dy.plane() - kh * w.dilation_h / w.stride_h * dy.row() -
+               kw * w.dilation_w / w.stride_w * kBlockLanes;
+      });
   cut(sweep, strips_of(sweep, dy, dx, s.groups, element_bytes), tile);
   return sweep;
 }
