@@ -1,6 +1,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "plan/convert.h"
 #include "runtime/floating_point.h"
@@ -443,8 +444,9 @@ void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   if (value(number).data >= 0) write(run, number, rows);
 }
 
-// Where blocks go one by one, a slot is a thread's; as many blocks as slots share evenly do, and of
-// the others, all threads do each stage together.
+// Where blocks go one by one, a slot is a thread's, which takes the next block when it has done
+// one; as many blocks as slots could share evenly do, and of the others, all threads do each stage
+// together.
 template <typename T>
 template <typename Function>
 void Plan<T>::for_each_block(const Segment& segment, const Function& function) const {
@@ -456,11 +458,11 @@ void Plan<T>::for_each_block(const Segment& segment, const Function& function) c
     return;
   }
   const std::int64_t each = blocks / slots_, shared = each * slots_;
+  std::atomic<std::int64_t> next{0};
   parallel_for(each > 0 ? slots_ : 0, each * segment.work,
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t slot = begin; slot < end; ++slot)
-                   for (std::int64_t i = slot * each; i < (slot + 1) * each; ++i)
-                     function({i, i + 1, slot});
+                   for (std::int64_t i = next++; i < shared; i = next++) function({i, i + 1, slot});
                });
   if (shared < blocks) function({shared, blocks, 0});
 }

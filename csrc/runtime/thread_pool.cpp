@@ -34,6 +34,10 @@ namespace {
 // Below this much work per thread (floating-point operations) waking another one costs more than it
 // saves.
 constexpr std::int64_t kWorkPerThread = 1 << 18;
+// A thread's part that is larger than the first is taken in pieces, none smaller than the second:
+// taking one costs the time of some thousand operations.
+constexpr std::int64_t kWorkPerWholePart = 1 << 23;
+constexpr std::int64_t kWorkPerPiece = 1 << 19;
 constexpr int kMaxThreads = 1024;
 // How long a waiting thread looks before it sleeps; waking it then takes about as long.
 constexpr std::chrono::microseconds kSpinTime{100};
@@ -61,9 +65,55 @@ bool spin_until(const Done& done) {
 
 thread_local bool inside_parallel_for = false;
 
+struct Shares {
+  std::uint32_t begin, end;
+  std::uint32_t count() const { return end - begin; }
+};
+
+// What is left of a thread's part of a job: it takes from the front, those who have finished theirs
+// from the back, half of what there is but no less than `least`. It is one word, so that whoever
+// changes it has seen it as it was.
+class alignas(64) Range {
+ public:
+  void give(Shares shares) { left_.store(word(shares), std::memory_order_release); }
+  Shares take_front(std::uint32_t least) {
+    return take(least, [](Shares left, std::uint32_t count) -> std::pair<Shares, Shares> {
+      return {{left.begin, left.begin + count}, {left.begin + count, left.end}};
+    });
+  }
+  Shares take_back(std::uint32_t least) {
+    return take(least, [](Shares left, std::uint32_t count) -> std::pair<Shares, Shares> {
+      return {{left.end - count, left.end}, {left.begin, left.end - count}};
+    });
+  }
+
+ private:
+  static std::uint64_t word(Shares shares) {
+    return static_cast<std::uint64_t>(shares.end) << 32 | shares.begin;
+  }
+  template <typename Cut>
+  Shares take(std::uint32_t least, const Cut& cut) {
+    std::uint64_t seen = left_.load(std::memory_order_acquire);
+    for (;;) {
+      const Shares left{static_cast<std::uint32_t>(seen), static_cast<std::uint32_t>(seen >> 32)};
+      if (left.count() == 0) return {0, 0};
+      const std::uint32_t count = std::min(std::max(left.count() / 2, least), left.count());
+      const auto [taken, rest] = cut(left, count);
+      if (left_.compare_exchange_weak(seen, word(rest), std::memory_order_acq_rel,
+                                      std::memory_order_acquire))
+        return taken;
+    }
+  }
+
+  std::atomic<std::uint64_t> left_{0};
+};
+
 class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads), spins_(threads <= usable_processors()) {
+  explicit Pool(int threads)
+      : threads_(threads),
+        spins_(threads <= usable_processors()),
+        ranges_(static_cast<std::size_t>(threads)) {
     workers_.reserve(static_cast<std::size_t>(threads - 1));
     try {
       for (int part = 1; part < threads; ++part)
@@ -87,18 +137,28 @@ class Pool {
 
   int threads() const { return threads_; }  // as asked for
 
-  // False when another caller is using the pool.
-  bool run(std::int64_t units, int wanted_parts, RangeFunction function, void* context) {
+  // In pieces of at least so many units, or whole parts, where that is 0. False when another caller
+  // is using the pool.
+  bool run(std::int64_t units, int wanted_parts, std::int64_t least, RangeFunction function,
+           void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     const int parts = std::min(wanted_parts, static_cast<int>(workers_.size()) + 1);
-    units_ = units;
+    const std::int64_t units_per_share = units / kMostShares + 1;
+    const std::int64_t shares = (units + units_per_share - 1) / units_per_share;
+    pending_.store(shares, std::memory_order_relaxed);
+    mode_ = floating_point_mode();
     function_ = function;
     context_ = context;
-    mode_ = floating_point_mode();
-    pending_.store(parts - 1, std::memory_order_relaxed);
-    const std::uint64_t number = job_.load(std::memory_order_relaxed) / kPartsRange + 1;
+    units_ = units;
+    units_per_share_ = units_per_share;
+    least_.store(static_cast<std::uint32_t>(std::min(least, kMostShares)),
+                 std::memory_order_relaxed);
+    for (int part = 0; least > 0 && part < parts; ++part)
+      ranges_[static_cast<std::size_t>(part)].give(part_of(shares, part, parts));
+    const std::uint64_t number = job_.load(std::memory_order_relaxed) / kJobs + 1;
+    const auto word = number * kJobs + static_cast<std::uint64_t>(parts) * 2 + (least > 0 ? 1 : 0);
     // Either a worker that is about to sleep sees the job, or it is seen here to sleep.
-    job_.store(number * kPartsRange + static_cast<std::uint64_t>(parts), std::memory_order_seq_cst);
+    job_.store(word, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
       {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -106,7 +166,7 @@ class Pool {
       wake_.notify_all();
     }
     inside_parallel_for = true;
-    work(0, parts);
+    work(0, parts, least > 0);
     inside_parallel_for = false;
     const auto finished = [this] { return pending_.load(std::memory_order_acquire) == 0; };
     if (!finished() && !(spins_ && spin_until(finished))) {
@@ -122,25 +182,54 @@ class Pool {
   }
 
  private:
-  // A job is its number and its parts in one word, so that a thread that has no part in it need not
-  // read anything that the next job changes; the caller waits only for those that have.
-  static constexpr std::uint64_t kPartsRange = 2 * kMaxThreads;
+  // A job is its number, its parts and whether they go in pieces, in one word. Who comes late for
+  // pieces finds none left, or has a hand in the next job; so what a job is may be read only by who
+  // has taken a piece of it, or has a whole part to do.
+  static constexpr std::uint64_t kJobs = 4 * kMaxThreads;
   static constexpr std::uint64_t kStop = ~std::uint64_t{0};
+  static constexpr std::int64_t kMostShares = std::int64_t{1} << 31;
 
-  void work(int part, int parts) {
-    const std::int64_t begin = units_ * part / parts, end = units_ * (part + 1) / parts;
-    if (begin == end) return;
+  static Shares part_of(std::int64_t shares, std::int64_t part, std::int64_t parts) {
+    return {static_cast<std::uint32_t>(shares * part / parts),
+            static_cast<std::uint32_t>(shares * (part + 1) / parts)};
+  }
+
+  void work(int part, int parts, bool in_pieces) {
+    if (!in_pieces)
+      return call(part_of((units_ + units_per_share_ - 1) / units_per_share_, part, parts));
+    const auto range = [&](int number) -> Range& {
+      return ranges_[static_cast<std::size_t>(number % parts)];
+    };
+    for (;;) {
+      const std::uint32_t least = least_.load(std::memory_order_relaxed);
+      Shares taken = range(part).take_front(least);
+      for (int other = 1; taken.count() == 0 && other < parts; ++other)
+        taken = range(part + other).take_back(least);
+      if (taken.count() == 0) return;
+      call(taken);
+    }
+  }
+
+  void call(Shares shares) {
+    if (floating_point_mode() != mode_) set_floating_point_mode(mode_);
     try {
-      function_(context_, begin, end);
+      function_(context_, shares.begin * units_per_share_,
+                std::min(shares.end * units_per_share_, units_));
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();
+    }
+    if (pending_.fetch_sub(shares.count(), std::memory_order_seq_cst) == shares.count() &&
+        waiting_.load(std::memory_order_seq_cst)) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+      }
+      done_.notify_one();
     }
   }
 
   void serve(int part) {
     inside_parallel_for = true;
-    FloatingPointMode mode = floating_point_mode();
     std::uint64_t seen = 0;
     for (;;) {
       const auto called = [this, &seen] { return job_.load(std::memory_order_acquire) != seen; };
@@ -152,34 +241,29 @@ class Pool {
       }
       seen = job_.load(std::memory_order_acquire);
       if (seen == kStop) return;
-      const int parts = static_cast<int>(seen % kPartsRange);
-      if (part >= parts) continue;
-      if (mode != mode_) set_floating_point_mode(mode = mode_);
-      work(part, parts);
-      if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-          waiting_.load(std::memory_order_seq_cst)) {
-        {
-          std::lock_guard<std::mutex> lock(mutex_);
-        }
-        done_.notify_one();
-      }
+      const int parts = static_cast<int>(seen % kJobs / 2);
+      if (part < parts) work(part, parts, seen % 2 == 1);
     }
   }
 
   const int threads_;
   const bool spins_;  // not where threads outnumber processors: they would hold each other up
+  std::vector<Range> ranges_;
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::atomic<bool> busy_{false};
-  std::atomic<std::uint64_t> job_{0};
-  std::atomic<int> pending_{0}, sleepers_{0};
   std::atomic<bool> waiting_{false};  // the caller sleeps
-  std::int64_t units_ = 0;
+  std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<std::int64_t> pending_{0};  // shares that are not yet done
+  // What a worker reads of a job lies together: it comes from another processor's cache.
+  alignas(64) std::atomic<std::uint64_t> job_{0};
+  std::int64_t units_ = 0, units_per_share_ = 1;
   RangeFunction function_ = nullptr;
   void* context_ = nullptr;
-  FloatingPointMode mode_ = 0;  // the caller's, so that all parts round alike
-  std::exception_ptr error_;    // guarded by mutex_
+  FloatingPointMode mode_ = 0;            // the caller's, so that all threads round alike
+  std::atomic<std::uint32_t> least_{0};   // shares of a piece
+  alignas(64) std::exception_ptr error_;  // guarded by mutex_
 };
 
 int default_threads() {
@@ -277,10 +361,13 @@ void set_num_threads(int count) {
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context) {
   if (units <= 0) return;
-  const std::int64_t wanted =
-      std::min(units, units * std::max<std::int64_t>(work_per_unit, 1) / kWorkPerThread);
+  const std::int64_t work = std::max<std::int64_t>(work_per_unit, 1);
+  const std::int64_t wanted = std::min(units, units * work / kWorkPerThread);
   const int parts = static_cast<int>(std::min<std::int64_t>(num_threads(), wanted));
-  if (parts > 1 && !inside_parallel_for && pool()->run(units, parts, function, context)) return;
+  const bool in_pieces = units * work > parts * kWorkPerWholePart;
+  const std::int64_t least = in_pieces ? (kWorkPerPiece + work - 1) / work : 0;
+  if (parts > 1 && !inside_parallel_for && pool()->run(units, parts, least, function, context))
+    return;
   function(context, 0, units);
 }
 

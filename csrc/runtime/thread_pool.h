@@ -16,9 +16,11 @@ using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t e
 
 // Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several
 // threads when units * work_per_unit (in floating-point operations, roughly) is worth it. A unit is
-// never split. A caller that finds the pool busy, or that is itself inside such a function, does
-// all the work alone. What the function throws (one of the exceptions, where several threads throw)
-// reaches the caller when all threads have finished.
+// never split. Where there is much to do, threads that have finished take from those that have not,
+// so that none waits for one that is slower or was interrupted. A caller that finds the pool busy,
+// or that is itself inside such a function, does all the work alone. What the function throws (one
+// of the exceptions, where several threads throw) reaches the caller when all threads have
+// finished.
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context);
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -57,7 +58,8 @@ TEST(ranges_cover_every_unit_once) {
     set_num_threads(threads);
     CHECK(pynn::num_threads() == threads);
     for (std::int64_t units : {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 100, 1023})
-      for (std::int64_t work : {std::int64_t{0}, std::int64_t{1}, kPlenty / 16, kPlenty})
+      for (std::int64_t work :
+           {std::int64_t{0}, std::int64_t{1}, kPlenty / 16, kPlenty, 100 * kPlenty})
         CHECK(covers_once(units, work), threads, units, work);
   }
 }
@@ -73,6 +75,40 @@ TEST(every_thread_takes_part) {
       ids.insert(std::this_thread::get_id());
     });
     CHECK(static_cast<int>(ids.size()) == threads, ids.size(), threads);
+  }
+}
+
+TEST(units_of_which_there_are_more_than_a_word_counts) {
+  for (int threads : kThreadCounts) {
+    set_num_threads(threads);
+    constexpr std::int64_t kUnits = (std::int64_t{1} << 33) + 5;
+    std::mutex mutex;
+    std::map<std::int64_t, std::int64_t> ranges;
+    parallel_for(kUnits, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::lock_guard<std::mutex> lock(mutex);
+      CHECK(ranges.emplace(begin, end).second && begin < end, begin, end);
+    });
+    std::int64_t covered = 0;
+    for (const auto& [begin, end] : ranges) {
+      CHECK(begin == covered, begin, covered);
+      covered = end;
+    }
+    CHECK(covered == kUnits, covered);
+  }
+}
+
+TEST(who_lags_behind_is_helped) {
+  set_num_threads(2);
+  for (const bool caller_lags : {true, false}) {
+    std::atomic<int> of_the_slow{0};
+    parallel_for(64, 100 * kPlenty,
+                 [&, caller = std::this_thread::get_id()](std::int64_t begin, std::int64_t end) {
+                   const bool lags = (std::this_thread::get_id() == caller) == caller_lags;
+                   if (lags) of_the_slow += static_cast<int>(end - begin);
+                   if (lags) sleep_ms(50);
+                   while (!lags && of_the_slow == 0) sleep_ms(1);
+                 });
+    CHECK(of_the_slow > 0 && of_the_slow < 32, caller_lags, of_the_slow.load());
   }
 }
 
