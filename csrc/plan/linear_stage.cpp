@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::int64_t kFewBlocks = 8;     // of samples
 constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
+constexpr std::int64_t kNearBytes = 2 << 20;
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -164,6 +165,10 @@ class LinearStage final : public Stage<T> {
     product.c_columns = x_blocks_.data() + blocks.begin;
     product.accumulate = layer_.adds_dx();
     product.mask = layer_.masks_dx ? run.at(layer_.x_data) : nullptr;
+    // Of weights that do not stay near, a few rows at a time are read from end to end: they come
+    // from memory in order, and do not displace each other.
+    if (inputs_ * outputs_ * static_cast<std::int64_t>(sizeof(T)) > kNearBytes)
+      product.depth_block = blocks.count() == 1 ? 32 : 96;
     parallel_product(product);
   }
 
