@@ -13,10 +13,11 @@ namespace pynn {
 
 namespace {
 
-// Whether the image of y is all that a kernel on a pixel of x could reach ("full" padding).
+// Whether the image of y is all that a kernel on a pixel of x could reach ("full" padding), of a
+// kernel that reaches beyond its pixel.
 bool every_pixel_sees_all_taps(const Window& w) {
-  return w.stride_h == 1 && w.stride_w == 1 && w.dilation_h == 1 && w.dilation_w == 1 &&
-         w.top == w.KH - 1 && w.left == w.KW - 1 && w.OH == w.H + w.KH - 1 &&
+  return w.KH * w.KW > 1 && w.stride_h == 1 && w.stride_w == 1 && w.dilation_h == 1 &&
+         w.dilation_w == 1 && w.top == w.KH - 1 && w.left == w.KW - 1 && w.OH == w.H + w.KH - 1 &&
          w.OW == w.W + w.KW - 1;
 }
 
@@ -235,14 +236,20 @@ class Conv2dStage final : public Stage<T> {
   void transpose_weights(const T* w, T* to) const {
     const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
     const std::int64_t taps = shape_.window.KH * shape_.window.KW;
-    parallel_for(shape_.groups * channels, outputs * taps * 2,
+    constexpr std::int64_t kChannels = 16;  // side by side, so that whole lines are read
+    const std::int64_t units = (channels + kChannels - 1) / kChannels;
+    parallel_for(shape_.groups * units, kChannels * outputs * taps * 2,
                  [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end; ++i)
-                     for (std::int64_t o = 0; o < outputs; ++o) {
-                       const T* const from =
-                           w + ((i / channels * outputs + o) * channels + i % channels) * taps;
-                       std::copy(from, from + taps, to + (i * outputs + o) * taps);
-                     }
+                   for (std::int64_t unit = begin; unit < end; ++unit) {
+                     const std::int64_t group = unit / units, first = unit % units * kChannels;
+                     const std::int64_t last = std::min(first + kChannels, channels);
+                     for (std::int64_t o = 0; o < outputs; ++o)
+                       for (std::int64_t c = first; c < last; ++c) {
+                         const T* const from = w + ((group * outputs + o) * channels + c) * taps;
+                         T* const row = to + ((group * channels + c) * outputs + o) * taps;
+                         for (std::int64_t tap = 0; tap < taps; ++tap) row[tap] = from[tap];
+                       }
+                   }
                  });
   }
 
