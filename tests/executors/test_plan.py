@@ -62,6 +62,15 @@ NETWORKS = {
     "dense_wide": ((33,), lambda: nn.Sequential(nn.Linear(33, 130), nn.Tanh(), nn.Linear(130, 18))),
     "dense_without_bias": ((16,), lambda: nn.Linear(16, 16, bias=False)),
     "one_pixel": ((1, 1, 1), lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())),
+    "pointwise": (
+        (20, 5, 6),
+        lambda: nn.Sequential(
+            nn.Conv2d(20, 23, 1), nn.ReLU(), nn.Conv2d(23, 34, 1, stride=2), nn.Flatten(),
+        ),
+    ),
+    "dense_far": (  # weights that no near cache holds
+        (3,), lambda: nn.Sequential(nn.Linear(3, 700), nn.Tanh(), nn.Linear(700, 800)),
+    ),
     "padded": (
         (3, 9, 7),
         lambda: nn.Sequential(
