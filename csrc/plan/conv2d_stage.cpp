@@ -178,6 +178,9 @@ class Conv2dStage final : public Stage<T> {
              const Layout& c_layout) const {
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
     const std::int64_t units = blocks.count() * shape_.groups * strips;
+    constexpr std::int64_t kNearBytes = 24 * 1024;  // of what a strip reads
+    const bool far = b_layout.block() / shape_.groups * static_cast<std::int64_t>(sizeof(T)) >
+                     kNearBytes * strips;
     parallel_for(
         units, sweep.flops / std::max<std::int64_t>(strips, 1),
         [&](std::int64_t begin, std::int64_t end) {
@@ -188,6 +191,7 @@ class Conv2dStage final : public Stage<T> {
             product.rows = sweep.rows;
             product.a = a + group * a_group;
             product.a_row = sweep.a_row;
+            product.far = far;
             product.b = b + block * b_layout.block() + group * b_group;
             product.c = c + block * c_layout.block() + group * sweep.rows * c_layout.plane();
             product.c_row = c_layout.plane();

@@ -24,6 +24,8 @@ constexpr int kMostRows = 5;
 constexpr int kMostRows = 4;
 #endif
 
+constexpr int kAhead = 8;  // so many k before it is needed, B is fetched
+
 template <typename T, int R, int C>
 void tile(const DotProduct<T>& p, std::int64_t row, std::int64_t column) {
   constexpr int lanes = kLanes<T>, per_column = static_cast<int>(kBlockLanes) / lanes;
@@ -37,7 +39,7 @@ void tile(const DotProduct<T>& p, std::int64_t row, std::int64_t column) {
   const T* b[C];
 #pragma GCC unroll 16
   for (int c = 0; c < C; ++c) b[c] = p.b + p.b_columns[column + c];
-  for (std::int64_t k = 0; k < p.depth; ++k) {
+  const auto one = [&](std::int64_t k) {
     const std::int64_t b_offset = p.b_offsets[k];
 #pragma GCC unroll 8
     for (int part = 0; part < per_column; ++part) {
@@ -52,7 +54,15 @@ void tile(const DotProduct<T>& p, std::int64_t row, std::int64_t column) {
         for (int r = 0; r < R; ++r) sum[r][c] = fma(value[r], other, sum[r][c]);
       }
     }
+  };
+  std::int64_t k = 0;
+  for (; k + kAhead < p.depth; ++k) {
+    const std::int64_t ahead = p.b_offsets[k + kAhead];
+    __builtin_prefetch(b[0] + ahead);  // columns between the first and the last: mostly theirs
+    if (C > 1) __builtin_prefetch(b[C - 1] + ahead);
+    one(k);
   }
+  for (; k < p.depth; ++k) one(k);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16

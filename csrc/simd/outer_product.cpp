@@ -56,15 +56,20 @@ struct Tile {
 // How a tile finds A and B for each k: by their offsets, or where these advance evenly, by steps.
 enum class Walk {
   scattered,
+  fetched,       // scattered, and B does not stay in the first-level cache
   apart,         // A by 1, its rows a_row apart; B by a column
   side_by_side,  // A by any step, its rows side by side; B by a column
 };
 
 constexpr int kUnrolled = 4;  // so many k at a time
+constexpr int kAhead = 9;     // so many k before it is needed, B is fetched
 
 // Of how many rows and vectors, and of which elements, tiles of all walks are compiled.
 template <typename T, int V>
 constexpr bool kWalks = sizeof(T) == 4 && V <= 4 && kVectorBytes > 16;
+
+template <typename T, int V>
+constexpr bool kFetches = sizeof(T) == 4 && V == kUsualVectors && kVectorBytes > 16;
 
 // A value that the compiler may not derive others from ahead of time.
 template <typename Pointer>
@@ -106,10 +111,11 @@ void tile(const Tile<T>& t) {
       for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
     }
   };
-  if constexpr (kWalk == Walk::scattered) {
+  if constexpr (kWalk == Walk::scattered || kWalk == Walk::fetched) {
     constexpr int kGroup = 3;
     const std::int64_t a_row = t.a_row, group = kGroup * a_row;
-    for (std::int64_t k = 0; k < t.depth; ++k) {
+    std::int64_t k = 0;
+    const auto one = [&] {
       const T* a = opaque(t.a + t.a_offsets[k]);
       const std::int64_t b_offset = t.b_offsets[k];
       multiply(
@@ -118,7 +124,14 @@ void tile(const Tile<T>& t) {
             return a[r % kGroup * a_row];
           },
           [&](int v) { return b[v] + b_offset; });
+    };
+    for (; kWalk == Walk::fetched && k + kAhead < t.depth; ++k) {
+      const std::int64_t ahead = t.b_offsets[k + kAhead];
+      __builtin_prefetch(b[0] + ahead);  // vectors between the first and the last: other k's
+      __builtin_prefetch(b[V - 1] + ahead);
+      one();
     }
+    for (; k < t.depth; ++k) one();
   } else {
     const T* a = t.a + t.a_offsets[0];
     constexpr int kGroup = R <= 6 ? 1 : 4;
@@ -183,6 +196,9 @@ TileFunction<T> find_rows(std::int64_t rows, Walk walk) {
       if (walk == Walk::apart) return tile<T, R, V, Walk::apart>;
       if (walk == Walk::side_by_side) return tile<T, R, V, Walk::side_by_side>;
     }
+    if constexpr (kFetches<T, V>) {
+      if (walk == Walk::fetched) return tile<T, R, V, Walk::fetched>;
+    }
     return tile<T, R, V, Walk::scattered>;
   }
   if constexpr (R > 1) return find_rows<T, V, R - 1>(rows, walk);
@@ -222,10 +238,10 @@ std::int64_t tile_rows(std::int64_t vectors) {
 
 template <typename T>
 Walk find_walk(const OuterProduct<T>& p) {
-  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes)
-    return Walk::scattered;
+  const Walk scattered = p.far ? Walk::fetched : Walk::scattered;
+  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes) return scattered;
   if (p.a_row == 1) return Walk::side_by_side;
-  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : Walk::scattered;
+  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : scattered;
 }
 
 // Parts of about equal size, without a division for each.
@@ -266,7 +282,8 @@ void run(const OuterProduct<T>& p) {
     Tile<T> t;
     t.depth = depth;
     t.a_row = p.a_row;
-    t.a_step = walk == Walk::scattered ? 0 : p.a_offsets[1] - p.a_offsets[0];
+    t.a_step =
+        walk == Walk::scattered || walk == Walk::fetched ? 0 : p.a_offsets[1] - p.a_offsets[0];
     t.a_offsets = p.a_offsets + k;
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;

@@ -37,6 +37,7 @@ struct OuterProduct {
   const T* mask = nullptr;                // addressed as C: C = 0 where it is <= 0
   std::int64_t depth_block = 256;         // of k that are done for all of C before the next
   bool even = false;                      // a_offsets and b_offsets advance by a step each
+  bool far = false;                       // B does not stay in the first-level cache
   std::int64_t last_lanes = kBlockLanes;  // of the last column, that C has; B has all 16
   // Instead of all that, C -= rate * (A B + decay * C): a step of plain gradient descent. All of
   // the depth must be one block.

@@ -66,6 +66,7 @@ void check_outer(const OuterCase& c, Order order) {
         p.b_offsets = b_offsets.data();
         p.b_columns = b_columns.data();
         p.even = b_apart;
+        p.far = (c.rows + c.columns + c.depth) % 2 == 0;
         p.bias = c.bias ? arrays.input(c.rows) : nullptr;
         p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
         p.c = arrays.updated(c.rows * width);
