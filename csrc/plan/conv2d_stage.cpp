@@ -53,11 +53,17 @@ class Conv2dStage final : public Stage<T> {
           builder.segment);
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
+      if (reads_far(forward_, layer_.x)) {
+        lay_in_panels(forward_, isa_table<T>().outer_product.rows);
+        panels_ = builder.forward_scratch(panel_elements(forward_));
+      }
     }
     if (!builder.backward) return;
     if (layer_.needs_dx()) {
       backward_ = backward_sweep(shape_, layer_.dx, layer_.dy, tile, sizeof(T));
-      transposed_ = builder.backward_scratch(weight_count());
+      lay_in_panels(backward_,
+                    reads_far(backward_, layer_.dy) ? isa_table<T>().outer_product.rows : 1);
+      transposed_ = builder.backward_scratch(panel_elements(backward_));
     }
     if (layer_.needs_db) bias_shards_ = builder.backward_scratch(layer_.dy.blocks() * shape_.O);
     if (layer_.needs_dw) {
@@ -84,19 +90,28 @@ class Conv2dStage final : public Stage<T> {
     }
   }
 
+  void begin_forward(const Run<T>& run) const override {
+    const std::int64_t channels = shape_.C / shape_.groups;
+    if (panels_ >= 0)
+      lay_out(forward_, layer_.weights(run), channels * taps(), channels, taps(), run.at(panels_));
+  }
+
   void forward(const Run<T>& run, BlockRange blocks) const override {
     if (kernel_columns_) return forward_by_columns(run, blocks);
     OuterProduct<T> product{};
     product.bias = layer_.bias(run);
     product.relu = layer_.relu;
     const std::int64_t channels = shape_.C / shape_.groups;
-    sweep(blocks, forward_, product, layer_.weights(run), shape_.O / shape_.groups * forward_.a_row,
+    sweep(blocks, forward_, product, panels_ < 0 ? layer_.weights(run) : run.at(panels_),
           run.at(layer_.x_data, blocks), layer_.x, channels * layer_.x.plane(),
           run.at(layer_.y_data, blocks), layer_.y);
   }
 
   void begin_backward(const Run<T>& run) const override {
-    if (layer_.needs_dx()) transpose_weights(layer_.weights(run), run.at(transposed_));
+    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+    if (layer_.needs_dx())
+      lay_out(backward_, layer_.weights(run), taps(), outputs, channels * taps(),
+              run.at(transposed_));
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
@@ -113,10 +128,9 @@ class Conv2dStage final : public Stage<T> {
       OuterProduct<T> product{};
       product.accumulate = layer_.adds_dx();
       product.mask = layer_.masks_dx ? run.at(layer_.x_data, blocks) : nullptr;
-      const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
-      sweep(blocks, backward_, product, run.at(transposed_),
-            outputs * channels * shape_.window.KH * shape_.window.KW, dy, layer_.dy,
-            outputs * layer_.dy.plane(), run.at(layer_.dx_data, blocks), layer_.dx);
+      sweep(blocks, backward_, product, run.at(transposed_), dy, layer_.dy,
+            shape_.O / shape_.groups * layer_.dy.plane(), run.at(layer_.dx_data, blocks),
+            layer_.dx);
     }
   }
 
@@ -174,13 +188,11 @@ class Conv2dStage final : public Stage<T> {
 
   // One product for each block of samples, group and strip.
   void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start, const T* a,
-             std::int64_t a_group, const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
+             const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
              const Layout& c_layout) const {
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
     const std::int64_t units = blocks.count() * shape_.groups * strips;
-    constexpr std::int64_t kNearBytes = 24 * 1024;  // of what a strip reads
-    const bool far = b_layout.block() / shape_.groups * static_cast<std::int64_t>(sizeof(T)) >
-                     kNearBytes * strips;
+    const std::int64_t a_group = group_panel_elements(sweep);
     parallel_for(
         units, sweep.flops / std::max<std::int64_t>(strips, 1),
         [&](std::int64_t begin, std::int64_t end) {
@@ -191,7 +203,8 @@ class Conv2dStage final : public Stage<T> {
             product.rows = sweep.rows;
             product.a = a + group * a_group;
             product.a_row = sweep.a_row;
-            product.far = far;
+            product.panel_rows = sweep.panel_rows;
+            product.a_panel = sweep.panel_rows * sweep.a_row;
             product.b = b + block * b_layout.block() + group * b_group;
             product.c = c + block * c_layout.block() + group * sweep.rows * c_layout.plane();
             product.c_row = c_layout.plane();
@@ -232,26 +245,50 @@ class Conv2dStage final : public Stage<T> {
     return std::max<std::int64_t>((depth + parts - 1) / parts, 1);
   }
 
-  std::int64_t weight_count() const {
-    return shape_.O * (shape_.C / shape_.groups) * shape_.window.KH * shape_.window.KW;
+  std::int64_t weight_count() const { return shape_.O * (shape_.C / shape_.groups) * taps(); }
+
+  std::int64_t taps() const { return shape_.window.KH * shape_.window.KW; }
+
+  // Whether what a strip reads does not stay in the first-level cache.
+  bool reads_far(const Sweep& sweep, const Layout& from) const {
+    constexpr std::int64_t kNearBytes = 24 * 1024;
+    const auto strips = static_cast<std::int64_t>(sweep.strips.size());
+    return from.block() / shape_.groups * static_cast<std::int64_t>(sizeof(T)) >
+           kNearBytes * strips;
   }
 
-  // For each group (channels, outputs, taps), so that the gradient of x reads rows, too.
-  void transpose_weights(const T* w, T* to) const {
-    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
-    const std::int64_t taps = shape_.window.KH * shape_.window.KW;
-    constexpr std::int64_t kChannels = 16;  // side by side, so that whole lines are read
-    const std::int64_t units = (channels + kChannels - 1) / kChannels;
-    parallel_for(shape_.groups * units, kChannels * outputs * taps * 2,
+  static std::int64_t group_panel_elements(const Sweep& sweep) {
+    return (sweep.rows + sweep.panel_rows - 1) / sweep.panel_rows * sweep.panel_rows * sweep.a_row;
+  }
+  std::int64_t panel_elements(const Sweep& sweep) const {
+    return shape_.groups * group_panel_elements(sweep);
+  }
+
+  // Weights in panels: of each group (panels, others, taps, rows). In w, rows are `row` apart, and
+  // the other side's channels `other`.
+  void lay_out(const Sweep& sweep, const T* w, std::int64_t row, std::int64_t others,
+               std::int64_t other, T* to) const {
+    const std::int64_t panel_rows = sweep.panel_rows, taps = this->taps();
+    const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
+    const std::int64_t together =
+        std::max<std::int64_t>(16 / panel_rows, 1);  // so that whole lines are read
+    const std::int64_t units = (panels + together - 1) / together;
+    parallel_for(shape_.groups * units, together * panel_rows * sweep.a_row * 2,
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t unit = begin; unit < end; ++unit) {
-                     const std::int64_t group = unit / units, first = unit % units * kChannels;
-                     const std::int64_t last = std::min(first + kChannels, channels);
-                     for (std::int64_t o = 0; o < outputs; ++o)
-                       for (std::int64_t c = first; c < last; ++c) {
-                         const T* const from = w + ((group * outputs + o) * channels + c) * taps;
-                         T* const row = to + ((group * channels + c) * outputs + o) * taps;
-                         for (std::int64_t tap = 0; tap < taps; ++tap) row[tap] = from[tap];
+                     const std::int64_t group = unit / units, first = unit % units * together;
+                     const std::int64_t last = std::min(first + together, panels);
+                     const T* const from = w + group * sweep.rows * others * taps;
+                     T* const group_to = to + group * group_panel_elements(sweep);
+                     for (std::int64_t i = 0; i < others; ++i)
+                       for (std::int64_t panel = first; panel < last; ++panel) {
+                         const std::int64_t start = panel * panel_rows;
+                         const std::int64_t rows = std::min(panel_rows, sweep.rows - start);
+                         const T* const rows_from = from + start * row + i * other;
+                         T* const panel_to = group_to + start * sweep.a_row + i * taps * panel_rows;
+                         for (std::int64_t tap = 0; tap < taps; ++tap)
+                           for (std::int64_t r = 0; r < rows; ++r)
+                             panel_to[tap * panel_rows + r] = rows_from[r * row + tap];
                        }
                    }
                  });
@@ -268,10 +305,9 @@ class Conv2dStage final : public Stage<T> {
     constexpr std::int64_t kSumBytes = 256 * 1024;
     constexpr std::int64_t kUnits = 16;  // so that threads have about equal work
     const std::int64_t sums = kSumBytes / static_cast<std::int64_t>(sizeof(T)) / kernels.lanes;
-    const std::int64_t taps = shape_.window.KH * shape_.window.KW;
     const double balanced =
         std::sqrt(static_cast<double>(sums * layer_.x.pixels()) /
-                  static_cast<double>(std::max<std::int64_t>(taps * layer_.dy.pixels(), 1)));
+                  static_cast<double>(std::max<std::int64_t>(taps() * layer_.dy.pixels(), 1)));
     const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
     std::int64_t tiles = static_cast<std::int64_t>(balanced) / kernels.rows + 1;
     for (;; --tiles) {
@@ -396,7 +432,7 @@ class Conv2dStage final : public Stage<T> {
   const Conv2dShape shape_;
   const WeightedLayer layer_;
   int shards_ = -1, bias_shards_ = -1;  // gradients of the parameters, of each block
-  int transposed_ = -1;                 // weights
+  int panels_ = -1, transposed_ = -1;   // weights in panels, for y and dx
   Sweep forward_, backward_;
   std::optional<KernelColumns> kernel_columns_;  // instead of forward_
   int parts_ = -1;

@@ -468,6 +468,12 @@ void Plan<T>::for_each_block(const Segment& segment, const Function& function) c
 }
 
 template <typename T>
+void Plan<T>::begin_forward(const Run<T>& run, const Segment& segment) const {
+  for (std::size_t i = segment.begin; i < segment.end; ++i)
+    if (stages_[i]) stages_[i]->begin_forward(run);
+}
+
+template <typename T>
 void Plan<T>::forward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const {
   for (std::size_t i = segment.begin; i < segment.end; ++i)
     if (stages_[i]) stages_[i]->forward(run, blocks);
@@ -505,6 +511,7 @@ int Plan<T>::forward(const Run<T>& run, int node) const {
   for (auto index = static_cast<std::size_t>(node); index < nodes;) {
     if (foreign(index)) return static_cast<int>(index);
     const Segment& segment = segments_[static_cast<std::size_t>(segment_of_[index])];
+    begin_forward(run, segment);
     for_each_block(segment, [&](BlockRange blocks) { forward_blocks(run, segment, blocks); });
     index = segment.end;
   }
@@ -570,9 +577,11 @@ void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& lo
   const bool at_once = turns_at_once();
   for (const Segment& segment : segments_) {
     if (at_once && &segment == &last) break;
+    begin_forward(run, segment);
     for_each_block(segment, [&](BlockRange blocks) { forward_blocks(run, segment, blocks); });
   }
   if (!at_once) return lose({0, layout.blocks(), 0});
+  begin_forward(run, last);
   begin_backward(run, last);
   parallel_for(layout.blocks(), 2 * last.work + 40 * layout.block(),
                [&](std::int64_t begin, std::int64_t end) {

@@ -115,6 +115,7 @@ class Plan {
     Sharing sharing;
     std::int64_t work = 0;  // of a block, in floating-point operations, roughly
   };
+  void begin_forward(const Run<T>& run, const Segment& segment) const;
   void forward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;
   void begin_backward(const Run<T>& run, const Segment& segment) const;
   void backward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;

@@ -100,7 +100,11 @@ struct Builder {
   void keep(int number) {
     if (backward && value(number).data >= 0) arena.extend(value(number).data, backward_time());
   }
-  // Working memory of the backward pass, in elements.
+  // Working memory of the forward pass, in elements.
+  int forward_scratch(std::int64_t count) {
+    return arena.add(count * static_cast<std::int64_t>(sizeof(T)), segment, segment);
+  }
+  // Likewise of the backward pass.
   int backward_scratch(std::int64_t count) {
     return arena.add(count * static_cast<std::int64_t>(sizeof(T)), backward_time(),
                      backward_time());
@@ -157,6 +161,7 @@ class Stage {
   virtual void forward(const Run<T>& run, BlockRange blocks) const = 0;
   virtual void backward(const Run<T>& run, BlockRange blocks) const = 0;
   // What comes before the first block.
+  virtual void begin_forward(const Run<T>&) const {}
   virtual void begin_backward(const Run<T>&) const {}
   // What remains when all blocks have been walked: gradients and updates of parameters.
   virtual void finish_backward(const Run<T>&) const {}

@@ -106,6 +106,13 @@ void classify(Sweep& sweep, const Window& w, std::int64_t channels, const Layout
 
 }  // namespace
 
+void lay_in_panels(Sweep& sweep, std::int64_t most_rows) {
+  const std::int64_t panels = (sweep.rows + most_rows - 1) / most_rows;
+  sweep.panel_rows = (sweep.rows + panels - 1) / panels;
+  for (PixelClass& c : sweep.classes)
+    for (std::int32_t& offset : c.a_offsets) offset *= static_cast<std::int32_t>(sweep.panel_rows);
+}
+
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
                     std::int64_t element_bytes) {
   const Window& w = s.window;

@@ -24,10 +24,14 @@ struct Piece {
 // A product for every pixel of an image; a strip is a unit of work.
 struct Sweep {
   std::int64_t rows = 0, a_row = 0;
+  std::int64_t panel_rows = 1;  // of A, which lies in panels; 1: it lies in rows
   std::vector<PixelClass> classes;
   std::vector<std::vector<Piece>> strips;
   std::int64_t flops = 0;  // of one image and group, for 16 samples
 };
+
+// A in panels of as many rows, at most.
+void lay_in_panels(Sweep& sweep, std::int64_t most_rows);
 
 // `tile`: pixels of a tile of the product.
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,

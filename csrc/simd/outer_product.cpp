@@ -56,7 +56,7 @@ struct Tile {
 // How a tile finds A and B for each k: by their offsets, or where these advance evenly, by steps.
 enum class Walk {
   scattered,
-  fetched,       // scattered, and B does not stay in the first-level cache
+  panels,        // scattered; A's rows side by side, and B is fetched into the first-level cache
   apart,         // A by 1, its rows a_row apart; B by a column
   side_by_side,  // A by any step, its rows side by side; B by a column
 };
@@ -69,7 +69,7 @@ template <typename T, int V>
 constexpr bool kWalks = sizeof(T) == 4 && V <= 4 && kVectorBytes > 16;
 
 template <typename T, int V>
-constexpr bool kFetches = sizeof(T) == 4 && V == kUsualVectors && kVectorBytes > 16;
+constexpr bool kPanels = kWalks<T, V> && V + 1 >= kUsualVectors;
 
 // A value that the compiler may not derive others from ahead of time.
 template <typename Pointer>
@@ -111,7 +111,7 @@ void tile(const Tile<T>& t) {
       for (int v = 0; v < V; ++v) sum[r][v] = fma(value, row[v], sum[r][v]);
     }
   };
-  if constexpr (kWalk == Walk::scattered || kWalk == Walk::fetched) {
+  if constexpr (kWalk == Walk::scattered || kWalk == Walk::panels) {
     constexpr int kGroup = 3;
     const std::int64_t a_row = t.a_row, group = kGroup * a_row;
     std::int64_t k = 0;
@@ -120,12 +120,13 @@ void tile(const Tile<T>& t) {
       const std::int64_t b_offset = t.b_offsets[k];
       multiply(
           [&](int r) {
+            if (kWalk == Walk::panels) return a[r];
             if (r > 0 && r % kGroup == 0) a = opaque(a + group);
             return a[r % kGroup * a_row];
           },
           [&](int v) { return b[v] + b_offset; });
     };
-    for (; kWalk == Walk::fetched && k + kAhead < t.depth; ++k) {
+    for (; kWalk == Walk::panels && k + kAhead < t.depth; ++k) {
       const std::int64_t ahead = t.b_offsets[k + kAhead];
       __builtin_prefetch(b[0] + ahead);  // vectors between the first and the last: other k's
       __builtin_prefetch(b[V - 1] + ahead);
@@ -196,8 +197,8 @@ TileFunction<T> find_rows(std::int64_t rows, Walk walk) {
       if (walk == Walk::apart) return tile<T, R, V, Walk::apart>;
       if (walk == Walk::side_by_side) return tile<T, R, V, Walk::side_by_side>;
     }
-    if constexpr (kFetches<T, V>) {
-      if (walk == Walk::fetched) return tile<T, R, V, Walk::fetched>;
+    if constexpr (kPanels<T, V> && R <= kMostRows<kUsualVectors>) {
+      if (walk == Walk::panels) return tile<T, R, V, Walk::panels>;
     }
     return tile<T, R, V, Walk::scattered>;
   }
@@ -238,10 +239,11 @@ std::int64_t tile_rows(std::int64_t vectors) {
 
 template <typename T>
 Walk find_walk(const OuterProduct<T>& p) {
-  const Walk scattered = p.far ? Walk::fetched : Walk::scattered;
-  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes) return scattered;
+  if (p.panel_rows > 1) return Walk::panels;
+  if (!p.even || p.depth < 2 || p.b_offsets[1] - p.b_offsets[0] != kBlockLanes)
+    return Walk::scattered;
   if (p.a_row == 1) return Walk::side_by_side;
-  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : scattered;
+  return p.a_offsets[1] - p.a_offsets[0] == 1 ? Walk::apart : Walk::scattered;
 }
 
 // Parts of about equal size, without a division for each.
@@ -261,11 +263,16 @@ void run(const OuterProduct<T>& p) {
   const std::int64_t wanted = tile_vectors(p.rows);
   const std::int64_t tiles = (whole + wanted - 1) / wanted;
   const std::int64_t widest = tiles ? (whole + tiles - 1) / tiles : 1;
-  const std::int64_t most_rows = tile_rows(widest);
+  const bool panels = p.panel_rows > 1;
+  const std::int64_t most_rows = panels ? p.panel_rows : tile_rows(widest);
   const std::int64_t row_tiles = (p.rows + most_rows - 1) / most_rows;
   const Parts row_parts(p.rows, row_tiles), vector_parts(whole, tiles ? tiles : 1);
   T edge[2][kMostRows<1> * lanes];
 
+  const auto row_of = [&](std::int64_t i) {
+    if (!panels) return row_parts.begin(i);
+    return i * most_rows < p.rows ? i * most_rows : p.rows;
+  };
   const Walk walk = find_walk(p);
   // What a tile reads of C is fetched while the one before it is computed.
   const auto fetch = [&p](std::int64_t rows, const T* c, std::int64_t begin, std::int64_t end) {
@@ -281,9 +288,9 @@ void run(const OuterProduct<T>& p) {
     const bool first = k == 0, last = k + depth == p.depth;
     Tile<T> t;
     t.depth = depth;
-    t.a_row = p.a_row;
+    t.a_row = panels ? 1 : p.a_row;
     t.a_step =
-        walk == Walk::scattered || walk == Walk::fetched ? 0 : p.a_offsets[1] - p.a_offsets[0];
+        walk == Walk::scattered || walk == Walk::panels ? 0 : p.a_offsets[1] - p.a_offsets[0];
     t.a_offsets = p.a_offsets + k;
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;
@@ -291,9 +298,9 @@ void run(const OuterProduct<T>& p) {
     t.step = p.step;
     t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
     for (std::int64_t i = 0; i < row_tiles; ++i) {
-      const std::int64_t row = row_parts.begin(i), rows = row_parts.begin(i + 1) - row;
-      const std::int64_t next_rows = i + 1 < row_tiles ? row_parts.begin(i + 2) - row - rows : 0;
-      t.a = p.a + row * p.a_row;
+      const std::int64_t row = row_of(i), rows = row_of(i + 1) - row;
+      const std::int64_t next_rows = i + 1 < row_tiles ? row_of(i + 2) - row - rows : 0;
+      t.a = p.a + (panels ? i * p.a_panel : row * p.a_row);
       t.bias = p.bias ? p.bias + row : nullptr;
       t.c = p.c + row * p.c_row;
       t.c_row = p.c_row;

@@ -31,14 +31,16 @@ struct OuterProduct {
   T* c;
   std::int64_t c_row;
   const std::int64_t* c_columns;
-  const T* bias = nullptr;                // (rows,): start; absent: 0
-  bool accumulate = false;                // start is what C holds
-  bool relu = false;                      // C = max(C, 0); NaN stays
-  const T* mask = nullptr;                // addressed as C: C = 0 where it is <= 0
-  std::int64_t depth_block = 256;         // of k that are done for all of C before the next
-  bool even = false;                      // a_offsets and b_offsets advance by a step each
-  bool far = false;                       // B does not stay in the first-level cache
-  std::int64_t last_lanes = kBlockLanes;  // of the last column, that C has; B has all 16
+  const T* bias = nullptr;         // (rows,): start; absent: 0
+  bool accumulate = false;         // start is what C holds
+  bool relu = false;               // C = max(C, 0); NaN stays
+  const T* mask = nullptr;         // addressed as C: C = 0 where it is <= 0
+  std::int64_t depth_block = 256;  // of k that are done for all of C before the next
+  bool even = false;               // a_offsets and b_offsets advance by a step each
+  // Where B does not stay in the first-level cache, A may lie in panels of so many rows:
+  //   A(i, k) = a[i / panel_rows * a_panel + i % panel_rows + a_offsets[k]].
+  std::int64_t panel_rows = 1, a_panel = 0;  // 1: it does not
+  std::int64_t last_lanes = kBlockLanes;     // of the last column, that C has; B has all 16
   // Instead of all that, C -= rate * (A B + decay * C): a step of plain gradient descent. All of
   // the depth must be one block.
   const GradientStep<T>* step = nullptr;
@@ -47,7 +49,7 @@ struct OuterProduct {
 template <typename T>
 struct OuterProductKernels {
   void (*run)(const OuterProduct<T>& product);
-  std::int64_t rows;     // of the largest tile
+  std::int64_t rows;     // of the largest tile, and the most of a panel
   std::int64_t columns;  // of a tile that has many rows
 };
 

@@ -24,10 +24,11 @@ enum class Order {
   any_a_by_columns,  // A (depth, rows), B likewise
   a_by_rows,         // B (columns, depth, 16), and the tile is told that steps are even
   a_by_columns,
-  a_in_lanes,  // A (depth / 16, rows, 16), B (depth, columns, 16)
+  a_in_lanes,   // A (depth / 16, rows, 16), B (depth, columns, 16)
+  a_in_panels,  // A (rows / panel, depth, panel), B (depth, columns, 16)
 };
 constexpr Order kOrders[] = {Order::any_a_by_rows, Order::any_a_by_columns, Order::a_by_rows,
-                             Order::a_by_columns, Order::a_in_lanes};
+                             Order::a_by_columns,  Order::a_in_lanes,       Order::a_in_panels};
 
 struct OuterCase {
   std::int64_t rows, columns, depth, depth_block, last_lanes;
@@ -44,7 +45,8 @@ void check_outer(const OuterCase& c, Order order) {
         const bool b_apart = order == Order::a_by_rows || order == Order::a_by_columns;
         const bool a_by_columns = order == Order::any_a_by_columns || order == Order::a_by_columns;
         const bool lanes = order == Order::a_in_lanes;
-        std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : 1);
+        const std::int64_t panel = order == Order::a_in_panels ? 5 + c.rows % 2 : 1;
+        std::vector<std::int32_t> a_offsets = steps(c.depth, a_by_columns ? c.rows : panel);
         if (lanes)
           for (std::int32_t& offset : a_offsets)
             offset = offset / 16 * static_cast<std::int32_t>(c.rows) * 16 + offset % 16;
@@ -59,14 +61,16 @@ void check_outer(const OuterCase& c, Order order) {
         p.rows = c.rows;
         p.columns = c.columns;
         p.depth = c.depth;
-        p.a = arrays.input(c.rows * (lanes ? (c.depth + 15) / 16 * 16 : c.depth));
+        p.a = arrays.input((c.rows + panel - 1) / panel * panel *
+                           (lanes ? (c.depth + 15) / 16 * 16 : c.depth));
         p.a_row = lanes ? 16 : a_by_columns ? 1 : c.depth;
         p.a_offsets = a_offsets.data();
+        p.panel_rows = panel;
+        p.a_panel = panel * c.depth;
         p.b = arrays.input(c.depth * c.columns * kLanes16);
         p.b_offsets = b_offsets.data();
         p.b_columns = b_columns.data();
         p.even = b_apart;
-        p.far = (c.rows + c.columns + c.depth) % 2 == 0;
         p.bias = c.bias ? arrays.input(c.rows) : nullptr;
         p.mask = c.mask ? arrays.input(c.rows * width) : nullptr;
         p.c = arrays.updated(c.rows * width);
@@ -79,10 +83,11 @@ void check_outer(const OuterCase& c, Order order) {
         const GradientStep<T> step{T(0.5), T(0.25)};
         if (c.step) p.step = &step;
         const std::vector<T> before(p.c, p.c + c.rows * width);
-        arrays.ranges(c.rows, [&](std::int64_t begin, std::int64_t end) {
+        arrays.ranges((c.rows + panel - 1) / panel, [&](std::int64_t first, std::int64_t last) {
+          const std::int64_t begin = first * panel, end = std::min(last * panel, c.rows);
           OuterProduct<T> part = p;
           part.rows = end - begin;
-          part.a += begin * p.a_row;
+          part.a += panel > 1 ? first * p.a_panel : begin * p.a_row;
           part.c += begin * p.c_row;
           if (part.bias) part.bias += begin;
           if (part.mask) part.mask += begin * p.c_row;
@@ -96,7 +101,9 @@ void check_outer(const OuterCase& c, Order order) {
             double magnitude = 1;
             for (std::int64_t l = 0; l < c.depth; ++l) {
               const double term =
-                  static_cast<double>(p.a[i * p.a_row + p.a_offsets[l]]) *
+                  static_cast<double>(
+                      p.a[(panel > 1 ? i / panel * p.a_panel + i % panel : i * p.a_row) +
+                          p.a_offsets[l]]) *
                   static_cast<double>(p.b[b_offsets[static_cast<std::size_t>(l)] +
                                           b_columns[static_cast<std::size_t>(j / 16)] + j % 16]);
               expected += term;
