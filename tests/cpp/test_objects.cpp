@@ -89,9 +89,10 @@ void check_tile(const std::string& file, const std::string& name, const Code& fu
       return std::count_if(loop.begin(), loop.end(),
                            [is](const Instruction& i) { return (i.*is)(); });
     };
-    // What an unrolled loop keeps in memory for a few k hides behind its many multiplications.
+    // What an unrolled loop keeps in memory for a few k hides behind its many multiplications; a
+    // loop over single k has no room for that.
     const auto spills = count(&Instruction::spills), multiplies = count(&Instruction::multiplies);
-    CHECK(16 * spills <= multiplies, file, name, spills, "spills in a loop that multiplies",
+    CHECK(spills <= multiplies / 32 * 2, file, name, spills, "spills in a loop that multiplies",
           multiplies, "times");
   }
 }
