@@ -109,18 +109,6 @@ void run(const DotProduct<T>& p) {
   }
 }
 
-// a[0 ... N) summed pairwise into a[0].
-template <typename V, int N>
-PYNN_INLINE V sum_tree(V* a) {
-  if constexpr (N == 1) {
-    return a[0];
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < N / 2; ++i) a[i] = a[i] + a[i + N / 2];
-    return sum_tree<V, N / 2>(a);
-  }
-}
-
 template <typename T>
 void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
   constexpr int lanes = kLanes<T>;
@@ -130,10 +118,8 @@ void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
 #pragma GCC unroll 16
     for (int r = 0; r < lanes; ++r)
       square[r] = r < valid ? load(sums + (i + r) * lanes) : Vector<T>{};
-    transpose<T>(square);
-    const Vector<T> total = sum_tree<Vector<T>, lanes>(square);
     T result[lanes];
-    store<T>(result, total);
+    store<T>(result, lane_sums<T>(square));
     for (std::int64_t r = 0; r < valid; ++r)
       to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
   }

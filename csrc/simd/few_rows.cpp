@@ -5,12 +5,24 @@
 namespace pynn::PYNN_ISA {
 namespace {
 
-// Rows of a tile: its sums, and the columns that are made for them, must fit the registers.
+// Outputs of a tile of R rows: its sums and a vector of each output's weights must fit the
+// registers, and there must be enough sums to hide the latency of an addition.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kTileRows = 15;
+template <int R>
+constexpr int kTileOutputs = R <= 2 ? 8 : 4;
+constexpr int kTileRows = 5;
+constexpr int kTileVectors = 4;  // of four rows of the weight gradient
 #else
-constexpr int kTileRows = 8;
+template <int R>
+constexpr int kTileOutputs = R == 1   ? 8
+                             : R == 2 ? 4
+                                      : 2;
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;
 #endif
+constexpr int kGroup = 16;                   // outputs whose sums are finished together
+constexpr int kBand = 15;                    // of so many rows
+constexpr std::int64_t kFarBytes = 4 << 20;  // weights that do not stay near from call to call
 
 PYNN_INLINE float multiply_add(float a, float b, float c) {
   return fma(broadcast(a), broadcast(b), broadcast(c))[0];
@@ -19,119 +31,111 @@ PYNN_INLINE double multiply_add(double a, double b, double c) {
   return fma(broadcast(a), broadcast(b), broadcast(c))[0];
 }
 
-constexpr std::int64_t kFarBytes = 4 << 20;  // weights that do not stay near from call to call
-
-// Which of the lanes of a result are written.
-struct Part {
-  std::int64_t skipped, count;
-};
-
-// y (R, a vector) = x w^T + b, for the outputs first, first + 1, ... Where k is what lies dense in
-// w, its columns are made in registers. Not whole: there are only as many outputs as are written,
-// and the last stands for the others.
-template <typename T, int R, bool Whole>
-void forward_tile(const FewRowsShape& s, std::int64_t first, const T* x, const T* w, const T* b,
-                  bool relu, const Part& part, T* y) {
-  constexpr int lanes = kLanes<T>, steps = 16 / static_cast<int>(sizeof(T));
-  constexpr std::int64_t line = 64 / sizeof(T), ahead = 8 * line;
-  const std::int64_t inputs = s.inputs, last = part.count - 1;
-  // What the caches hold comes in time by itself.
-  const bool far = inputs * s.outputs * std::int64_t{sizeof(T)} > kFarBytes;
-  const T* const rows = w + first * inputs;
-  T edge[lanes * steps];
-  Vector<T> start = {};
-  if (b && Whole) {
-    start = load(b + first);
-  } else if (b) {
-    for (int i = 0; i < lanes; ++i) edge[i] = b[first + (i < last ? i : last)];
-    start = load(edge);
-  }
-  Vector<T> sum[R];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) sum[r] = start;
-  const auto add = [&](std::int64_t k, int used) {
-    Vector<T> columns[steps];
-    if (Whole) {
-      load_columns(rows + k, inputs, columns);
-    } else {
-      for (int i = 0; i < lanes; ++i)
-        __builtin_memcpy(edge + i * steps, rows + (i < last ? i : last) * inputs + k,
-                         steps * sizeof(T));
-      load_columns(edge, std::int64_t{steps}, columns);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < steps; ++i) {
-      if (i < used) continue;
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r)
-        sum[r] = fma(broadcast(x[r * inputs + k + i]), columns[i], sum[r]);
+// sums (R rows, kGroup outputs, lanes): the products of rows of x with rows of w, in as many parts
+// as a vector has lanes. Of the outputs, `count` are there; the last stands for the others. Inputs
+// are a vector or more.
+template <typename T, int R>
+void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
+                  T* sums) {
+  constexpr int lanes = kLanes<T>, outputs = kTileOutputs<R>;
+  constexpr std::int64_t ahead = 16 * 64 / sizeof(T);
+  const T* rows[outputs];
+#pragma GCC unroll 8
+  for (int o = 0; o < outputs; ++o) rows[o] = w + (o < count ? o : count - 1) * inputs;
+  Vector<T> sum[R][outputs] = {};
+  // What `part` makes of the vector of each row at input k.
+  const auto add = [&](std::int64_t k, const auto& part) {
+    Vector<T> weight[outputs];
+#pragma GCC unroll 8
+    for (int o = 0; o < outputs; ++o) weight[o] = part(load(rows[o] + k));
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vector<T> value = part(load(x + r * inputs + k));
+#pragma GCC unroll 8
+      for (int o = 0; o < outputs; ++o) sum[r][o] = fma(weight[o], value, sum[r][o]);
     }
   };
   std::int64_t k = 0;
-  for (; k + line <= inputs; k += line) {
-    for (int i = 0; i < lanes && Whole && far; ++i)
-      __builtin_prefetch(rows + i * inputs + k + ahead);
-    for (std::int64_t i = k; i < k + line; i += steps) add(i, 0);
+  for (; k + lanes <= inputs; k += lanes) {
+    if (far)  // what the caches hold comes in time by itself
+#pragma GCC unroll 8
+      for (int o = 0; o < outputs; ++o) __builtin_prefetch(rows[o] + k + ahead);
+    add(k, [](auto vector) { return vector; });
   }
-  for (; k + steps <= inputs; k += steps) add(k, 0);
-  // The last steps reach back to where all of them exist; the first of them have been used.
-  if (k < inputs) add(inputs - steps, static_cast<int>(k - (inputs - steps)));
-  const Vector<T> zero = {};
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    const Vector<T> result = relu ? (sum[r] < zero ? zero : sum[r]) : sum[r];
-    T* const to = y + r * s.outputs + first;
-    if (part.count == lanes) {
-      store<T>(to, result);
-    } else {
-      store<T>(edge, result);
-      copy_run(part.count, edge + part.skipped, to + part.skipped);
-    }
-  }
+  // The last vector reaches back; its first lanes have been used.
+  if (k < inputs)
+    add(inputs - lanes, [used = lanes - (inputs - k)](auto vector) {
+      return first_lanes<T>(used, Vector<T>{}, vector);
+    });
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int o = 0; o < outputs; ++o) store<T>(sums + (r * kGroup + o) * lanes, sum[r][o]);
 }
 
-template <typename T>
-using ForwardTile = void (*)(const FewRowsShape&, std::int64_t, const T*, const T*, const T*, bool,
-                             const Part&, T*);
+// Of a few rows, all outputs of a group.
+template <typename T, int R = kTileRows>
+void forward_group(std::int64_t rows, std::int64_t inputs, std::int64_t count, const T* x,
+                   const T* w, bool far, T* sums) {
+  if constexpr (R > 1) {
+    if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, far, sums);
+  }
+  for (std::int64_t o = 0; o < count; o += kTileOutputs<R>)
+    forward_tile<T, R>(inputs, count - o, x, w + o * inputs, far, sums + o * kLanes<T>);
+}
 
-template <typename T, bool Whole, int R = kTileRows>
-ForwardTile<T> find_forward(std::int64_t rows) {
-  if constexpr (R == 1)
-    return forward_tile<T, 1, Whole>;
-  else
-    return rows == R ? forward_tile<T, R, Whole> : find_forward<T, Whole, R - 1>(rows);
+// Rows that are shorter than a vector, with zeros behind them.
+template <typename T>
+const T* widen(std::int64_t rows, std::int64_t inputs, const T* from, T* to) {
+  constexpr int lanes = kLanes<T>;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    store<T>(to + r * lanes, Vector<T>{});
+    copy_run(inputs, from + r * inputs, to + r * lanes);
+  }
+  return to;
 }
 
 template <typename T>
 void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* x, const T* w,
              const T* b, bool relu, bool backwards, T* y) {
   constexpr int lanes = kLanes<T>;
-  if (s.inputs < 16 / static_cast<int>(sizeof(T))) {
-    for (std::int64_t n = 0; n < s.rows; ++n)
-      for (std::int64_t o = begin; o < end; ++o) {
-        T sum = b ? b[o] : T(0);
-        for (std::int64_t k = 0; k < s.inputs; ++k)
-          sum = multiply_add(x[n * s.inputs + k], w[o * s.inputs + k], sum);
-        y[n * s.outputs + o] = relu && sum < T(0) ? T(0) : sum;
+  const bool far = s.inputs * s.outputs * std::int64_t{sizeof(T)} > kFarBytes;
+  const bool narrow = s.inputs < lanes;
+  const std::int64_t inputs = narrow ? lanes : s.inputs;
+  const std::int64_t groups = (end - begin + kGroup - 1) / kGroup;
+  const Vector<T> zero = {};
+  T sums[kBand * kGroup * lanes], wide_x[kBand * lanes], wide_w[kGroup * lanes], edge[lanes] = {};
+  for (std::int64_t band = 0; band < s.rows; band += kBand) {
+    const std::int64_t rows = s.rows - band < kBand ? s.rows - band : kBand;
+    const std::int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+    const T* const x_band =
+        narrow ? widen(rows, s.inputs, x + band * s.inputs, wide_x) : x + band * s.inputs;
+    for (std::int64_t i = 0; i < groups; ++i) {
+      const std::int64_t first = begin + (backwards ? groups - 1 - i : i) * kGroup;
+      const std::int64_t count = end - first < kGroup ? end - first : kGroup;
+      const T* const w_group =
+          narrow ? widen(count, s.inputs, w + first * s.inputs, wide_w) : w + first * s.inputs;
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        const std::int64_t row = rows * tile / tiles;
+        forward_group<T>(rows * (tile + 1) / tiles - row, inputs, count, x_band + row * inputs,
+                         w_group, far, sums + row * kGroup * lanes);
       }
-    return;
-  }
-  const std::int64_t tiles = (s.rows + kTileRows - 1) / kTileRows;
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    const std::int64_t row = s.rows * tile / tiles, rows = s.rows * (tile + 1) / tiles - row;
-    const T* const x_tile = x + row * s.inputs;
-    T* const y_tile = y + row * s.outputs;
-    const ForwardTile<T> whole = find_forward<T, true>(rows);
-    const std::int64_t steps = (end - begin) / lanes, column = begin + steps * lanes;
-    for (std::int64_t i = 0; i < steps; ++i)
-      whole(s, begin + (backwards ? steps - 1 - i : i) * lanes, x_tile, w, b, relu, {0, lanes},
-            y_tile);
-    if (column == end) continue;
-    const std::int64_t first = end - lanes;  // columns from there on are computed again
-    if (first >= 0)
-      whole(s, first, x_tile, w, b, relu, {column - first, end - column}, y_tile);
-    else
-      find_forward<T, false>(rows)(s, column, x_tile, w, b, relu, {0, end - column}, y_tile);
+      for (std::int64_t row = 0; row < rows; ++row)
+        for (std::int64_t o = 0; o < count; o += lanes) {
+          const std::int64_t part = count - o < lanes ? count - o : lanes;
+          Vector<T> square[lanes];
+#pragma GCC unroll 16
+          for (int j = 0; j < lanes; ++j) square[j] = load(sums + (row * kGroup + o + j) * lanes);
+          Vector<T> result = lane_sums<T>(square);
+          if (b) {
+            copy_run(part, b + first + o, edge);
+            result = result + load(edge);
+          }
+          if (relu) result = result < zero ? zero : result;
+          store<T>(edge, result);
+          copy_run(part, edge, y + (band + row) * s.outputs + first + o);
+        }
+    }
   }
 }
 
@@ -237,7 +241,7 @@ PYNN_INLINE void weight_tile(const FewRowsShape& s, const T* dy, const T* x, boo
 template <typename T, int R>
 void weight_rows(const FewRowsShape& s, const T* dy, const T* x, bool add,
                  const GradientStep<T>* step, T* dw) {
-  constexpr int lanes = kLanes<T>, wide = kTileRows > 8 ? 4 : 2;
+  constexpr int lanes = kLanes<T>, wide = kTileVectors;
   std::int64_t i = 0;
   for (; i + wide * lanes <= s.inputs; i += wide * lanes)
     weight_tile<T, R, wide>(s, dy, x + i, add, step, 0, dw + i);

@@ -13,8 +13,8 @@ struct FewRowsShape {
   std::int64_t rows, inputs, outputs;
 };
 
-// Every element is one chain of fused multiply-adds in ascending order, whatever is computed beside
-// it, and as the tile of outer products has it.
+// An element has the same bits whatever is computed beside it. Those of y are summed in as many
+// parts as a vector has lanes, those of the gradients in one chain of fused multiply-adds.
 template <typename T>
 struct FewRowsKernels {
   // Columns begin ... end of y = x w^T + b, or of its relu; b may be null. Walked backwards, what

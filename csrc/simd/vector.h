@@ -124,6 +124,25 @@ PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
   }
 }
 
+// a[0 ... N) summed pairwise into a[0].
+template <typename V, int N>
+PYNN_INLINE V sum_tree(V* a) {
+  if constexpr (N == 1) {
+    return a[0];
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < N / 2; ++i) a[i] = a[i] + a[i + N / 2];
+    return sum_tree<V, N / 2>(a);
+  }
+}
+
+// Lane r: the sum of the lanes of rows[r], which are used up.
+template <typename T>
+PYNN_INLINE Vector<T> lane_sums(Vector<T> (&rows)[kLanes<T>]) {
+  transpose<T>(rows);
+  return sum_tree<Vector<T>, kLanes<T>>(rows);
+}
+
 // a[0] b[0] a[1] b[1] of the lower half of each 128 bits, and of their upper half.
 PYNN_INLINE Vector<float> unpack_low(Vector<float> a, Vector<float> b) {
 #if defined(__AVX512F__)

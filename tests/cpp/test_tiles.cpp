@@ -308,39 +308,49 @@ TEST(few_rows) {
   });
 }
 
-// What an element is does not depend on the other rows, and is what the tile of outer products
-// gives.
-TEST(few_rows_and_outer_product_give_the_same_bits) {
+// What an element is does not depend on the rows and outputs that are computed beside it.
+TEST(few_rows_alone_and_together_give_the_same_bits) {
   for_each_type([](auto zero) {
     using T = decltype(zero);
-    const std::int64_t inputs = 37, outputs = 21, rows = 9;
-    check_kernel<T>("few_rows", 1e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
-      const T* const x = arrays.input(rows * inputs);
-      const T* const w = arrays.input(outputs * inputs);
-      const T* const b = arrays.input(outputs);
-      T* const y = arrays.output(rows * outputs);
-      k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, false, y);
-      std::vector<T> one(static_cast<std::size_t>(outputs));
-      k.few_rows.forward({1, inputs, outputs}, 0, outputs, x + 3 * inputs, w, b, true, true,
-                         one.data());
-      std::vector<T> lanes(static_cast<std::size_t>(inputs * kLanes16));
-      for (std::int64_t i = 0; i < inputs; ++i)
-        lanes[static_cast<std::size_t>(i * kLanes16)] = x[3 * inputs + i];
-      std::vector<T> of_lanes(static_cast<std::size_t>(outputs * kLanes16));
-      const std::vector<std::int32_t> a_offsets = steps(inputs, 1);
-      const std::vector<std::int32_t> b_offsets = steps(inputs, kLanes16);
-      const std::int64_t column = 0;
-      OuterProduct<T> p{};
-      p.rows = outputs, p.columns = 1, p.depth = inputs;
-      p.a = w, p.a_row = inputs, p.a_offsets = a_offsets.data();
-      p.b = lanes.data(), p.b_offsets = b_offsets.data(), p.b_columns = &column;
-      p.c = of_lanes.data(), p.c_row = kLanes16, p.c_columns = &column;
-      p.bias = b, p.relu = true;
-      k.outer_product.run(p);
-      for (std::int64_t o = 0; o < outputs; ++o) {
-        const T expected = y[3 * outputs + o];
-        CHECK(one[static_cast<std::size_t>(o)] == expected, o);
-        CHECK(of_lanes[static_cast<std::size_t>(o * kLanes16)] == expected, o);
+    const std::int64_t outputs = 21, rows = 15;
+    for (const std::int64_t inputs : {5, 16, 37})
+      check_kernel<T>("few_rows", 1e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+        const T* const x = arrays.input(rows * inputs);
+        const T* const w = arrays.input(outputs * inputs);
+        const T* const b = arrays.input(outputs);
+        T* const y = arrays.output(rows * outputs);
+        k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x, w, b, true, false, y);
+        std::vector<T> some(static_cast<std::size_t>(rows * outputs));
+        for (const std::int64_t together : {1, 2, 3, 4, 7})
+          for (std::int64_t row = 0; row + together <= rows; row += together) {
+            const FewRowsShape s{together, inputs, outputs};
+            for (const std::int64_t output : {0, 16})
+              k.few_rows.forward(s, output, output == 0 ? 16 : outputs, x + row * inputs, w, b,
+                                 true, true, some.data());
+            for (std::int64_t i = 0; i < together * outputs; ++i)
+              CHECK(some[static_cast<std::size_t>(i)] == y[row * outputs + i], together, row, i);
+          }
+      });
+  });
+}
+
+// An infinite weight is met once, wherever the last vector of a row begins.
+TEST(few_rows_carry_infinity) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    const std::int64_t inputs = 37, outputs = 3, rows = 2;
+    const T infinity = std::numeric_limits<T>::infinity();
+    check_kernel<T>("few_rows", 0, [&](const IsaTable<T>& k, Arrays<T>&) {
+      for (std::int64_t place = 0; place < inputs; ++place) {
+        std::vector<T> x(rows * inputs, T(1)), w(outputs * inputs, T(1)), y(rows * outputs);
+        w[static_cast<std::size_t>(inputs + place)] = infinity;
+        k.few_rows.forward({rows, inputs, outputs}, 0, outputs, x.data(), w.data(), nullptr, false,
+                           false, y.data());
+        for (std::int64_t n = 0; n < rows; ++n) {
+          const T* const row = y.data() + n * outputs;
+          CHECK(row[0] == T(inputs) && row[1] == infinity && row[2] == T(inputs), place, row[0],
+                row[1], row[2]);
+        }
       }
     });
   });

@@ -211,16 +211,22 @@ def test_every_instruction_set(isa):
 
 
 def test_a_batch_is_its_rows():
-    """What a sample gives does not depend on the others, nor on where in the batch it stands."""
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10)
+    """What a sample gives does not depend on the others, nor on where in the batch it stands: of
+    dense layers, in batches of 16 and more, and of fewer."""
+    convolutions = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
     ).eval()
+    whole_model = nn.Sequential(convolutions, nn.Linear(64, 10)).eval()
     x = RNG.random((100, 1, 8, 8)).astype("f")
-    whole = model(x)
-    np.testing.assert_array_equal(model(x[30:57]), whole[30:57])
+    whole = whole_model(x)
+    np.testing.assert_array_equal(whole_model(x[30:57]), whole[30:57])
+    np.testing.assert_array_equal(whole_model(x[::-1]), whole[::-1])
+    features, few = convolutions(x), whole_model(x[41:56])
+    np.testing.assert_allclose(few, whole[41:56], rtol=1e-5, atol=1e-6)
     for size in (1, 2, 9, 15):
-        np.testing.assert_array_equal(model(x[41 : 41 + size]), whole[41 : 41 + size])
-    np.testing.assert_array_equal(model(x[::-1]), whole[::-1])
+        part = x[41 : 41 + size]
+        np.testing.assert_array_equal(convolutions(part), features[41 : 41 + size])
+        np.testing.assert_array_equal(whole_model(part), few[:size])
 
 
 @pytest.mark.parametrize("batch", [9, 20])

@@ -584,8 +584,10 @@ def test_a_part_of_a_batch_gives_the_same_bits(dtype):
     y = _core.conv2d(x, w, None, 1, 1, 1, 1)
     np.testing.assert_array_equal(_core.conv2d(x[5:6], w, None, 1, 1, 1, 1), y[5:6])
     flat, matrix = x.reshape(40, -1), draw((9, 108), dtype)
-    y = _core.linear(flat, matrix, None)
-    np.testing.assert_array_equal(_core.linear(flat[5:6], matrix, None), y[5:6])
+    few, many = (slice(15), slice(5, 6)), (slice(40), slice(5, 25))  # fewer than 16, and more
+    for whole, part in (few, many):
+        y = _core.linear(flat[whole], matrix, None)
+        np.testing.assert_array_equal(_core.linear(flat[part], matrix, None), y[part])
 
 
 @pytest.mark.parametrize("isa", _core.config()["available_isas"])
