@@ -26,15 +26,15 @@ struct Wanted {
 // Whether turning samples into lanes, and back, costs less than it gains; as measured beside the
 // kernels on arrays.
 bool in_blocks(const Conv2dShape& s, bool backward) {
-  constexpr std::int64_t kLeastWork = 1 << 20, kMostElements = 1 << 22;
+  constexpr std::int64_t kLeastWork = 1 << 20, kMostElements = 1 << 23;
   constexpr std::int64_t kReuse = 200;  // floating-point operations for each element
   const Window& w = s.window;
   const std::int64_t lanes = (s.N + kBlockLanes - 1) / kBlockLanes * kBlockLanes;
   const std::int64_t elements = s.N * (s.C * w.H * w.W + s.O * w.OH * w.OW);
   const std::int64_t work = threaded::work_of(s);
-  return s.N >= kBlockLanes && 5 * s.N >= 4 * lanes && s.groups == 1 && w.KH * w.KW > 1 &&
-         work >= kLeastWork && elements <= kMostElements &&
-         (backward || work >= kReuse * elements || KernelColumns::suits(s));
+  return s.N >= kBlockLanes && 5 * s.N >= 4 * lanes && s.groups == 1 && work >= kLeastWork &&
+         elements <= kMostElements &&
+         ((backward && w.KH * w.KW > 1) || work >= kReuse * elements || KernelColumns::suits(s));
 }
 
 PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted) {
