@@ -12,6 +12,7 @@ void bind_broadcast(pybind11::module_& m);
 void bind_device(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
 void bind_optimizers(pybind11::module_& m);
+void bind_pass(pybind11::module_& m);
 void bind_plan(pybind11::module_& m);
 void bind_pools(pybind11::module_& m);
 void bind_products(pybind11::module_& m);

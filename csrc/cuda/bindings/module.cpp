@@ -79,5 +79,6 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   take_from_core(m);
   pynn::cuda::bind_losses(m);
   pynn::cuda::bind_optimizers(m);
+  pynn::cuda::bind_pass(m);
   pynn::cuda::bind_plan(m);
 }
