@@ -55,6 +55,13 @@ void check_version() {
                       "; install pynn-core and pynn-core-cuda13 of one version"));
 }
 
+// What moves nothing but memory of the host, or has all of it there.
+void take_from_core(py::module_& m) {
+  const auto core = py::module_::import("pynn._core");
+  for (const char* name : {"flatten", "reshape", "max_pool2d_backward", "philox", "sum_of_squares"})
+    m.attr(name) = core.attr(name);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
@@ -63,6 +70,15 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
   py::register_local_exception_translator(&translate);
   pynn::cuda::bind_device(m);
   pynn::cuda::bind_array(m);
-  pynn::cuda::bind_operators(m);
+  pynn::cuda::bind_activations(m);
+  pynn::cuda::bind_products(m);
+  pynn::cuda::bind_pools(m);
+  pynn::cuda::bind_random(m);
+  pynn::cuda::bind_batch_norm(m);
+  pynn::cuda::bind_broadcast(m);
+  take_from_core(m);
+  pynn::cuda::bind_losses(m);
+  pynn::cuda::bind_optimizers(m);
+  pynn::cuda::bind_pass(m);
   pynn::cuda::bind_plan(m);
 }
