@@ -18,7 +18,7 @@ class LinearStage final : public Stage<T> {
  public:
   LinearStage(Builder<T>& builder, const LinearNode& node, const LayerGradients& gradients)
       : layer_(builder, node, gradients),
-        from_rows_(node.from_rows),
+        from_rows_(reads_rows(builder.value(node.x), builder.value(node.w).shape, sizeof(T))),
         samples_(layer_.x.samples),
         blocks_(layer_.x.blocks()),
         inputs_(layer_.x.features()),

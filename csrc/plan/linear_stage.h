@@ -6,8 +6,7 @@ namespace pynn {
 
 struct LinearNode {
   int x = -1, w = -1, b = -1, y = -1;
-  bool relu = false;       // y = max(x w^T + b, 0)
-  bool from_rows = false;  // x is read as the caller gave it
+  bool relu = false;  // y = max(x w^T + b, 0)
 };
 
 // Whether threads do better to share the samples than the outputs: the weights are small enough for
@@ -17,10 +16,11 @@ inline bool shares_samples(const Shape& w, std::int64_t element_bytes) {
   return element_count(w) * element_bytes <= kWeightBytes;
 }
 
-// Whether the weights had better be turned into columns than the input into blocks of samples.
-inline bool turns_weights(const Shape& w, std::int64_t element_bytes) {
+// Whether x is read as the caller gave it: the weights had better be turned into columns than x
+// into blocks of samples.
+inline bool reads_rows(const Value& x, const Shape& w, std::int64_t element_bytes) {
   constexpr std::int64_t kOutputs = 64;
-  return w[0] <= kOutputs && shares_samples(w, element_bytes);
+  return x.rows >= 0 && w[0] <= kOutputs && shares_samples(w, element_bytes);
 }
 
 template <typename T>

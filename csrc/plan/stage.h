@@ -10,30 +10,12 @@
 #include "plan/arena.h"
 #include "plan/layout.h"
 #include "plan/update.h"
+#include "plan/values.h"
 #include "runtime/philox.h"
 #include "runtime/thread_pool.h"
 #include "simd/isa_table.h"
 
 namespace pynn {
-
-// What is known of a value of the graph. The members that are buffers are numbers in the arena; -1
-// where the plan keeps none.
-struct Value {
-  Shape shape;
-  Layout layout;           // of its data
-  Layout gradient_layout;  // without the halo
-  bool stored = false;     // a parameter, buffer or constant: its memory is the caller's
-  bool input = false;      // an input of the graph
-  int rows = -1;           // the input whose elements these are, in this shape perhaps
-  bool needed = false;     // whether its gradient is wanted
-  bool reached = false;    // whether the output depends on it, on the way backward
-  bool is_output = false;
-  bool relu = false;    // it is the result of a product with relu
-  bool masked = false;  // whoever writes its gradient does relu's part of the backward pass
-  int data = -1;
-  int gradient = -1;
-  int gradients_read = 0;  // how many stages add to its gradient
-};
 
 // Blocks of samples; and where those of values that pass by lie: the first of them in this slot.
 struct BlockRange {

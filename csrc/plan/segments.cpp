@@ -1,0 +1,54 @@
+#include "plan/segments.h"
+
+namespace pynn {
+namespace {
+
+Sharing sharing(const PlanNode& node, const std::vector<Value>& values,
+                std::int64_t element_bytes) {
+  const auto value = [&](int number) -> const Value& {
+    return values[static_cast<std::size_t>(number)];
+  };
+  if (value(ports(node).output).layout.is_array()) return Sharing::parts;
+  return std::visit(
+      Overloaded{
+          [](const ForeignNode&) { return Sharing::parts; },
+          [](const LibraryNode& n) { return n.on_blocks ? Sharing::any : Sharing::parts; },
+          [&](const LinearNode& n) {
+            return shares_samples(value(n.w).shape, element_bytes) ? Sharing::samples
+                                                                   : Sharing::parts;
+          },
+          [](const Conv2dNode&) { return Sharing::blocks; },
+          [](const MaxPool2dNode&) { return Sharing::blocks; },
+          [](const auto&) { return Sharing::any; },
+      },
+      node);
+}
+
+}  // namespace
+
+std::vector<Segment> segments_of(const PlanGraph& graph, const std::vector<Value>& values,
+                                 std::int64_t element_bytes) {
+  std::vector<Segment> segments;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Sharing own = sharing(graph.nodes[i], values, element_bytes);
+    const Sharing last = segments.empty() ? Sharing::parts : segments.back().sharing;
+    const bool joins = last != Sharing::parts && own != Sharing::parts &&
+                       (own == last || own == Sharing::any || last == Sharing::any);
+    if (!joins) segments.push_back({i, i, own});
+    if (segments.back().sharing == Sharing::any) segments.back().sharing = own;
+    segments.back().end = i + 1;
+  }
+  Segment& last = segments.back();
+  last.turns =
+      takes_labels(graph) && (last.sharing == Sharing::samples || last.sharing == Sharing::any);
+  return segments;
+}
+
+bool passes_blocks(const std::vector<Segment>& segments, int time) {
+  const int count = static_cast<int>(segments.size());
+  const int segment = time < count ? time : 2 * count - time;
+  return segment >= 0 && segment < count &&
+         segments[static_cast<std::size_t>(segment)].sharing == Sharing::blocks;
+}
+
+}  // namespace pynn

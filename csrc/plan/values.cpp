@@ -1,0 +1,139 @@
+#include "plan/values.h"
+
+#include <algorithm>
+
+#include "plan/graph.h"
+
+namespace pynn {
+namespace {
+
+// Up to so many samples lie in arrays: sixteen lanes would be too empty.
+constexpr std::int64_t kFewSamples = 15;
+
+Value& at(std::vector<Value>& values, int number) {
+  return values[static_cast<std::size_t>(number)];
+}
+
+// Whether a node reads its input as the caller gave it.
+bool reads_as_given(const PlanNode& node, std::vector<Value>& values, std::int64_t element_bytes) {
+  const auto given_array = [&](int number) {
+    const Value& x = at(values, number);
+    return x.layout.is_array() && x.rows >= 0;
+  };
+  return std::visit(Overloaded{
+                        [&](const LinearNode& n) {
+                          return given_array(n.x) ||
+                                 reads_rows(at(values, n.x), at(values, n.w).shape, element_bytes);
+                        },
+                        [&](const Conv2dNode& n) { return given_array(n.x); },
+                        [&](const MaxPool2dNode& n) { return given_array(n.x); },
+                        [](const auto&) { return false; },
+                    },
+                    node);
+}
+
+// Inputs, in their own shape or another, that layers read as the caller gave them.
+void find_rows(const PlanGraph& graph, std::int64_t element_bytes, std::vector<Value>& values) {
+  for (const int input : graph.inputs) at(values, input).rows = input;
+  for (const PlanNode& node : graph.nodes)
+    if (const auto* reshape = std::get_if<ReshapeNode>(&node))
+      at(values, reshape->y).rows = at(values, reshape->x).rows;
+  for (Value& value : values) value.in_blocks = value.rows < 0 || value.is_output;
+  for (std::size_t i = graph.nodes.size(); i-- > 0;) {
+    const PlanNode& node = graph.nodes[i];
+    const Ports p = ports(node);
+    const bool reads_blocks = std::holds_alternative<ReshapeNode>(node)
+                                  ? at(values, p.output).in_blocks
+                                  : !reads_as_given(node, values, element_bytes);
+    for (const int input : p.inputs)
+      if (input >= 0 && reads_blocks) at(values, input).in_blocks = true;
+  }
+}
+
+// What lies on the way from the output back to something whose gradient is wanted.
+void find_reached(const PlanGraph& graph, std::vector<Value>& values) {
+  if (!graph.trains()) return;
+  at(values, graph.output).reached = true;
+  for (std::size_t i = graph.nodes.size(); i-- > 0;) {
+    const Ports p = ports(graph.nodes[i]);
+    if (!at(values, p.output).has_gradient()) continue;
+    for (const int input : p.inputs)
+      if (input >= 0) at(values, input).reached = true;
+  }
+}
+
+// Values that some stage walks as one run of features.
+std::vector<char> find_dense(const PlanGraph& graph) {
+  std::vector<char> dense(graph.shapes.size(), 0);
+  const auto is_dense = [&](int value) -> char& { return dense[static_cast<std::size_t>(value)]; };
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const PlanNode& node : graph.nodes) {
+      const Ports p = ports(node);
+      const auto* const of_library = std::get_if<LibraryNode>(&node);
+      const bool alike = std::holds_alternative<PointwiseNode>(node) ||
+                         std::holds_alternative<DropoutNode>(node) ||
+                         (of_library && of_library->on_blocks);
+      const bool flat = std::holds_alternative<ReshapeNode>(node) ||
+                        std::holds_alternative<BiasNode>(node) ||
+                        std::holds_alternative<AddNode>(node);
+      if (!alike && !flat) continue;
+      std::vector<int> both = p.inputs;
+      both.push_back(p.output);
+      const bool any = flat || std::any_of(both.begin(), both.end(), [&](int value) {
+                         return value >= 0 && is_dense(value);
+                       });
+      for (const int value : both)
+        if (any && value >= 0 && !is_dense(value)) {
+          is_dense(value) = 1;
+          changed = true;
+        }
+    }
+  }
+  return dense;
+}
+
+// Halos, and gaps between channels.
+void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
+  for (const PlanNode& node : graph.nodes)
+    if (const auto* conv = std::get_if<Conv2dNode>(&node)) {
+      Layout& x = at(values, conv->x).layout;
+      if (!x.is_array()) add_halo(*conv, x);
+    }
+  const std::vector<char> dense = find_dense(graph);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i].stored || dense[i]) continue;
+    spread(values[i].layout);
+    spread(values[i].gradient_layout);
+  }
+}
+
+}  // namespace
+
+std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes) {
+  const std::int64_t samples = graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0];
+  const std::int64_t lanes = samples <= kFewSamples ? 1 : kBlockLanes;
+  std::vector<Value> values(graph.shapes.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Value& value = values[i];
+    value.shape = graph.shapes[i];
+    value.stored = graph.stored[i];
+    value.needed = graph.trains() && graph.needed[i];
+    if (!value.stored) value.layout = value.gradient_layout = layout_of(value.shape, lanes);
+  }
+  for (const int input : graph.inputs) at(values, input).input = true;
+  at(values, graph.output).is_output = true;
+  const auto mark = [&](const auto* product) {
+    if (product && product->relu) at(values, product->y).relu = true;
+  };
+  for (const PlanNode& node : graph.nodes) {
+    mark(std::get_if<Conv2dNode>(&node));
+    mark(std::get_if<LinearNode>(&node));
+  }
+  find_rows(graph, element_bytes, values);
+  find_reached(graph, values);
+  spread_out(graph, values);
+  return values;
+}
+
+}  // namespace pynn
