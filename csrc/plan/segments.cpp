@@ -8,7 +8,10 @@ Sharing sharing(const PlanNode& node, const std::vector<Value>& values,
   const auto value = [&](int number) -> const Value& {
     return values[static_cast<std::size_t>(number)];
   };
-  if (value(ports(node).output).layout.is_array()) return Sharing::parts;
+  const Layout& y = value(ports(node).output).layout;
+  if (y.is_array()) return Sharing::parts;
+  // All threads work on a single block anyway; in segments of its own, it takes less memory.
+  const Sharing of_images = y.blocks() > 1 ? Sharing::blocks : Sharing::parts;
   return std::visit(
       Overloaded{
           [](const ForeignNode&) { return Sharing::parts; },
@@ -17,8 +20,8 @@ Sharing sharing(const PlanNode& node, const std::vector<Value>& values,
             return shares_samples(value(n.w).shape, element_bytes) ? Sharing::samples
                                                                    : Sharing::parts;
           },
-          [](const Conv2dNode&) { return Sharing::blocks; },
-          [](const MaxPool2dNode&) { return Sharing::blocks; },
+          [&](const Conv2dNode&) { return of_images; },
+          [&](const MaxPool2dNode&) { return of_images; },
           [](const auto&) { return Sharing::any; },
       },
       node);

@@ -263,6 +263,15 @@ def test_two_calls_have_memory_of_their_own():
     np.testing.assert_array_equal(y, first(x))
 
 
+@pytest.mark.parametrize("batch", [9, 16])
+def test_images_that_are_done_with_leave_their_memory_to_others(batch):
+    def size(layers):
+        model = nn.Sequential(*[nn.Conv2d(8, 8, 1) for _ in range(layers)]).eval()
+        return model.plan((batch, 8, 20, 20)).core.bytes
+
+    assert size(9) == size(3)
+
+
 @pytest.mark.parametrize(
     "make_optimizer",
     [
