@@ -31,10 +31,10 @@ WORK = ROOT / "build" / "gpu_check"
 SITE = WORK / "site"
 # What each part may take, in seconds, when ten minutes are there for all.
 SHARES = {
-    "build": 200, "tests": 90, "sanitizer": 60, "ceilings": 20, "products": 20, "steps": 140,
-    "mnist": 25,
+    "build": 200, "tests": 90, "sanitizer": 60, "ceilings": 20, "products": 20, "convolutions": 20,
+    "steps": 140, "mnist": 25,
 }  # fmt: skip
-MEASURED = ("ceilings", "products", "steps", "mnist")
+MEASURED = ("ceilings", "products", "convolutions", "steps", "mnist")
 
 
 class Check:
@@ -192,44 +192,92 @@ def ceilings(seconds: float) -> dict[str, Any]:
     return result
 
 
-def products(seconds: float) -> dict[str, Any]:
-    """Steps of two dense layers by pynn's kernels and by cuBLASLt: where large products begin."""
+def beside(
+    library: str,
+    set_large: Callable[[float | None], float],
+    cases: list[tuple[dict[str, Any], Callable[[], Any], tuple[int, ...]]],
+    seconds: float,
+) -> dict[str, Any]:
+    """Steps by pynn's kernels and by a library, of models whose outputs are as their inputs."""
     import numpy as np
 
     import pynn
     from pynn import nn, optim
+
+    rows: list[dict[str, Any]] = []
+    for precision in ("float32", "tf32"):
+        for described, make, shape in cases:
+            row: dict[str, Any] = {"precision": precision} | described
+            for name, flops in (("pynn", float("inf")), (library, 0.0)):
+                set_large(flops)
+                model = make()
+                rng = np.random.default_rng(0)
+                x = pynn.cuda.asarray(rng.standard_normal(shape).astype(np.float32))
+                with pynn.backend("cuda", precision=precision):
+                    optimizer = optim.SGD(model.parameters(), lr=1e-3)
+                    step = pynn.compile(model, nn.MSELoss(), optimizer)
+                    order = np.tile(np.arange(shape[0]), 16)
+                    row[name] = timed(
+                        lambda step=step, x=x, order=order, batch=shape[0]: step.epoch(
+                            x, x, order, batch_size=batch, scale=1.0
+                        ),
+                        pynn.cuda.synchronize, seconds / len(cases) / 5,
+                    ) / 16  # fmt: skip
+            row[f"pynn / {library}"] = round(row["pynn"] / row[library], 2)
+            rows.append(row)
+    set_large(None)
+    return {"seconds_of_a_step": rows}
+
+
+def products(seconds: float) -> dict[str, Any]:
+    """Steps of two dense layers by pynn's kernels and by cuBLASLt: where large products begin."""
+    from pynn import nn
     from pynn.backends import cuda_module
 
     _cuda = cuda_module()
     if "cuBLASLt not found" in _cuda.libraries():
         return {"seconds_of_a_step": "not measured: cuBLASLt was not found"}
+
+    def case(batch: int, size: int) -> tuple[dict[str, Any], Callable[[], Any], tuple[int, ...]]:
+        described = {"batch": batch, "size": size, "flops_of_a_product": 2 * batch * size * size}
+
+        def make() -> Any:
+            return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
+
+        return described, make, (batch, size)
+
     sizes = [(64, 512), (128, 1024), (128, 2048), (128, 4096), (512, 4096)]
-    rows: list[dict[str, Any]] = []
-    for precision in ("float32", "tf32"):
-        for batch, size in sizes:
-            row: dict[str, Any] = {
-                "precision": precision, "batch": batch, "size": size,
-                "flops_of_a_product": 2 * batch * size * size,
-            }  # fmt: skip
-            for name, flops in (("pynn", float("inf")), ("cuBLASLt", 0.0)):
-                _cuda.set_large_product(flops)
-                model = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
-                rng = np.random.default_rng(0)
-                x = pynn.cuda.asarray(rng.standard_normal((batch, size)).astype(np.float32))
-                with pynn.backend("cuda", precision=precision):
-                    optimizer = optim.SGD(model.parameters(), lr=1e-3)
-                    step = pynn.compile(model, nn.MSELoss(), optimizer)
-                    order = np.tile(np.arange(batch), 16)
-                    row[name] = timed(
-                        lambda step=step, x=x, order=order, batch=batch: step.epoch(
-                            x, x, order, batch_size=batch, scale=1.0
-                        ),
-                        pynn.cuda.synchronize, seconds / len(sizes) / 5,
-                    ) / 16  # fmt: skip
-            row["pynn / cuBLASLt"] = round(row["pynn"] / row["cuBLASLt"], 2)
-            rows.append(row)
-    _cuda.set_large_product(None)
-    return {"seconds_of_a_step": rows}
+    cases = [case(*each) for each in sizes]
+    return beside("cuBLASLt", _cuda.set_large_product, cases, seconds)
+
+
+def convolutions(seconds: float) -> dict[str, Any]:
+    """Steps of two convolutions by pynn's kernels and by cuDNN: where large ones begin."""
+    from pynn import nn
+    from pynn.backends import cuda_module
+
+    _cuda = cuda_module()
+    if "cuDNN not found" in _cuda.libraries():
+        return {"seconds_of_a_step": "not measured: cuDNN was not found"}
+
+    def case(
+        batch: int, channels: int, pixels: int
+    ) -> tuple[dict[str, Any], Callable[[], Any], tuple[int, ...]]:
+        values = batch * channels * pixels * pixels
+        described = {
+            "batch": batch, "channels": channels, "pixels": pixels,
+            "flops_of_a_convolution": 18 * channels * values, "values_of_its_images": 2 * values,
+        }  # fmt: skip
+
+        def make() -> Any:
+            first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+            return nn.Sequential(first, nn.ReLU(), second)
+
+        return described, make, (batch, channels, pixels, pixels)
+
+    sizes = [(128, 16, 28), (128, 32, 14), (128, 32, 56), (128, 64, 28), (128, 256, 14)]
+    cases = [case(*each) for each in sizes]
+    return beside("cuDNN", _cuda.set_large_convolution, cases, seconds)
 
 
 def pynn_steps(workload: Any, precision: str, seconds: float) -> dict[str, float]:
@@ -436,7 +484,8 @@ def mnist(folder: Path | None) -> Callable[[float], dict[str, Any]]:
 def measure(part: str, data: Path | None, seconds: float) -> dict[str, Any]:
     """One part, in this process, which sees what was built."""
     functions = {
-        "ceilings": ceilings, "products": products, "steps": steps, "mnist": mnist(data),
+        "ceilings": ceilings, "products": products, "convolutions": convolutions, "steps": steps,
+        "mnist": mnist(data),
     }  # fmt: skip
     return functions[part](seconds)
 
@@ -502,7 +551,9 @@ def main() -> int:
         **{part: in_a_process(part, arguments.data) for part in MEASURED},
     }  # fmt: skip
     # What was measured comes before what takes long.
-    for part in ("build", "tests", "ceilings", "mnist", "products", "steps", "sanitizer"):
+    for part in (
+        "build", "tests", "ceilings", "mnist", "products", "convolutions", "steps", "sanitizer",
+    ):  # fmt: skip
         if part in arguments.parts:
             check.run(part, functions[part])
     check.report["complete"] = all(

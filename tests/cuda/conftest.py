@@ -41,6 +41,27 @@ def large_products(cuda):
 
 
 @pytest.fixture
+def large_convolutions(cuda):
+    """Every convolution is a large one, which cuDNN computes; skipped where it is not found."""
+    if "cuDNN not found" in cuda.libraries():
+        pytest.skip("cuDNN is not here")
+    before = cuda.set_large_convolution(0)
+    yield
+    cuda.set_large_convolution(before)
+
+
+@pytest.fixture
+def cudnn_stand_in(large_convolutions):
+    """The same, with the library that stands in for cuDNN: it counts, and can refuse."""
+    library = ctypes.CDLL("libcudnn.so.9", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+    if not hasattr(library, "pynn_stand_in_convolutions"):
+        pytest.skip("this cuDNN is NVIDIA's")
+    for name in ("convolutions", "plans"):
+        getattr(library, f"pynn_stand_in_{name}").restype = ctypes.c_long
+    return library
+
+
+@pytest.fixture
 def stand_in(large_products):
     """The same, with the library that stands in for cuBLASLt: it counts, and can refuse."""
     library = ctypes.CDLL("libcublasLt.so.13", mode=os.RTLD_NOW | os.RTLD_NOLOAD)

@@ -205,6 +205,14 @@ def test_large_products(name, large_products):
     assert_same_bits(train(name, "cuda", epoch=True), got)
 
 
+@pytest.mark.parametrize("network", ["lenet", "denoiser", "alexnet", "drop_block", "fire"])
+def test_large_convolutions(network, large_convolutions):
+    got = train(network, "cuda")
+    assert_like(got, train(network, "native", "float64"), AFTER_TEN_STEPS)
+    assert_same_bits(train(network, "cuda"), got)
+    assert_same_bits(train(network, "cuda", epoch=True), got)
+
+
 def test_an_epoch_is_its_steps(name):
     assert_same_bits(train(name, "cuda", epoch=True, steps=30), train(name, "cuda", steps=30))
 
@@ -260,6 +268,10 @@ def test_precisions(name, precision, cuda):
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_precisions_of_large_products(precision, large_products):
     check_precision("perceptron", precision)
+
+
+def test_tf32_of_large_convolutions(large_convolutions):
+    check_precision("lenet", "tf32")
 
 
 def check_precision(name, precision):

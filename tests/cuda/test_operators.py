@@ -17,6 +17,7 @@ PRODUCTS = [
     case for case in CASES if case.operator in ("linear", "matmul")
     or (case.operator == "conv2d" and case.arrays("float32")[1].shape[2:] == (1, 1))
 ]  # fmt: skip
+CONVOLUTIONS = [case for case in CASES if case.operator == "conv2d"]
 REFUSALS = all_refusals()
 # Of these, all operands have a batch: they are inputs of the plan. Of the others, the first has.
 ALL_INPUTS = ("add", "mul", "matmul", "concat")
@@ -126,6 +127,12 @@ def test_nodes_equal_the_processor(case, dtype):
 @pytest.mark.parametrize("product", PRODUCTS, ids=str)
 def test_large_products_equal_the_processor(product, dtype, large_products):
     check_node(product, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS, ids=str)
+def test_large_convolutions_equal_the_processor(convolution, dtype, large_convolutions):
+    check_node(convolution, dtype)
 
 
 def test_dropout_draws_the_processors_bits(on_cuda):

@@ -5,6 +5,7 @@
 
 #include "cuda/bindings/bindings.h"
 #include "cuda/bindings/twin.h"
+#include "cuda/plan/large_convolution.h"
 #include "cuda/plan/large_product.h"
 #include "cuda/runtime/driver.h"
 #include "cuda/runtime/errors.h"
@@ -53,6 +54,14 @@ void bind_device(py::module_& m) {
       [](std::optional<double> flops) {
         const double before = large_product_flops();
         set_large_product_flops(flops.value_or(kLargeProduct));
+        return before;
+      },
+      "flops"_a);
+  m.def(
+      "set_large_convolution",
+      [](std::optional<double> flops) {
+        const double before = large_convolution_flops();
+        set_large_convolution_flops(flops.value_or(kLargeConvolution));
         return before;
       },
       "flops"_a);

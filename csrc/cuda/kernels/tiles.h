@@ -14,13 +14,13 @@ constexpr int kTile = 32, kTileRows = 8;
 // Source: source(row, column), and row(i), which is called once for each row.
 template <typename U, typename Source>
 __global__ void __launch_bounds__(kTile* kTileRows)
-    transpose_kernel(int rows, int columns, Source source, U* y) {
+    transpose_kernel(int rows, int columns, unsigned across, Source source, U* y) {
   begin_kernel();
   U* const tile = shared_memory<U>();  // (kTile, kTile + 1)
   const int lane = static_cast<int>(threadIdx.x), line = static_cast<int>(threadIdx.y);
-  const int column0 = static_cast<int>(blockIdx.x) * kTile;
-  const int row0 = static_cast<int>(blockIdx.y) * kTile;
-  if (blockIdx.x == 0 && line == 0 && row0 + lane < rows) source.row(row0 + lane);
+  const int column0 = static_cast<int>(blockIdx.x % across) * kTile;
+  const int row0 = static_cast<int>(blockIdx.x / across) * kTile;
+  if (column0 == 0 && line == 0 && row0 + lane < rows) source.row(row0 + lane);
   for (int i = line; i < kTile; i += kTileRows)
     if (row0 + i < rows && column0 + lane < columns)
       tile[i * (kTile + 1) + lane] = source(row0 + i, column0 + lane);
@@ -33,10 +33,10 @@ __global__ void __launch_bounds__(kTile* kTileRows)
 // y (columns, rows) = source(row, column).
 template <typename U, typename Source>
 void transpose_tiles(int rows, int columns, const Source& source, U* y, cudaStream_t stream) {
-  constexpr int kRows = 65535 * kTile;  // of one launch
-  if (rows > kRows) throw std::invalid_argument("a batch of more than 2 million samples");
-  launch(stream, dim3(blocks_of(columns, kTile), blocks_of(rows, kTile)), dim3(kTile, kTileRows),
-         sizeof(U) * kTile * (kTile + 1), transpose_kernel<U, Source>, rows, columns, source, y);
+  const unsigned across = blocks_of(columns, kTile);
+  launch(stream, across * blocks_of(rows, kTile), dim3(kTile, kTileRows),
+         sizeof(U) * kTile * (kTile + 1), transpose_kernel<U, Source>, rows, columns, across,
+         source, y);
 }
 
 }  // namespace pynn::cuda

@@ -4,6 +4,7 @@
 #include "cuda/kernels/conv2d.h"
 #include "cuda/kernels/max_pool2d.h"
 #include "cuda/kernels/optimizer.h"
+#include "cuda/plan/large_convolution.h"
 #include "cuda/plan/large_product.h"
 #include "cuda/plan/operations.h"
 
@@ -15,16 +16,19 @@ class Conv2d final : public Operation<T> {
  public:
   Conv2d(const Conv2dShape& s, Precision precision)
       : s_(s), precision_(precision), shards_(conv2d_weight_shards(s)) {
-    const Window& w = s.window;
-    const bool pixel_by_pixel = w.KH == 1 && w.KW == 1 && w.stride_h == 1 && w.stride_w == 1 &&
-                                w.OH == w.H && w.OW == w.W;  // then nothing is padded
-    if (!pixel_by_pixel) return;
+    if (!pixel_by_pixel()) {
+      using Result = typename LargeConvolution<T>::Result;
+      y_.convolution = {s, precision, Result::y};
+      dx_.convolution = {s, precision, Result::dx};
+      dw_.convolution = {s, precision, Result::dw};
+      return;
+    }
     // A product for each group, whose columns are the positions and samples: y = w x, dx = w^T dy,
     // dw = dy x^T.
     const std::int64_t G = s.groups, O = s.O / G, C = s.C / G, P = columns();
-    y_ = {{O, P, C, G, C, 1, O * C, P, 1, C * P, P, 1, O * P}, precision};
-    dx_ = {{C, P, O, G, 1, C, O * C, P, 1, O * P, P, 1, C * P}, precision};
-    dw_ = {{O, C, P, G, P, 1, O * P, 1, P, C * P, C, 1, O * C}, precision};
+    y_.product = {{O, P, C, G, C, 1, O * C, P, 1, C * P, P, 1, O * P}, precision};
+    dx_.product = {{C, P, O, G, 1, C, O * C, P, 1, O * P, P, 1, C * P}, precision};
+    dw_.product = {{O, C, P, G, P, 1, O * P, 1, P, C * P, C, 1, O * C}, precision};
   }
 
   void forward(const Call<T>& c) const override {
@@ -85,12 +89,35 @@ class Conv2d final : public Operation<T> {
     if (s_.groups > 1) text += message(", groups ", s_.groups);
     if (activation_.kind != Activation::Kind::none) text += message(" + ", name_of(activation_));
     if (pooled_) text += " + max_pool2d 2 x 2";
-    return text + large_products({{"y", bool(y_)}, {"dx", bool(dx_)}, {"dw", bool(dw_)}});
+    return text + computed_by(pixel_by_pixel() ? "cuBLASLt" : "cuDNN",
+                              {{"y", bool(y_)}, {"dx", bool(dx_)}, {"dw", bool(dw_)}});
   }
   std::int64_t flops() const override { return 2 * results() * weights() / s_.O; }
   std::int64_t backward_flops() const override { return 2 * flops(); }
 
  private:
+  // Who computes one of the three where it is large.
+  struct Large {
+    LargeProduct<T> product;  // of 1 x 1
+    LargeConvolution<T> convolution;
+
+    explicit operator bool() const { return product || convolution; }
+    std::int64_t workspace() const {
+      return std::max(product.workspace(), convolution.workspace());
+    }
+    bool run(const T* a, const T* b, bool add, T* result, char* workspace,
+             cudaStream_t stream) const {
+      return product.run(a, b, add, result, workspace, stream) ||
+             convolution.run(a, b, add, result, workspace, stream);
+    }
+  };
+
+  bool pixel_by_pixel() const {
+    const Window& w = s_.window;
+    return w.KH == 1 && w.KW == 1 && w.stride_h == 1 && w.stride_w == 1 && w.OH == w.H &&
+           w.OW == w.W;  // then nothing is padded
+  }
+  std::int64_t inputs() const { return s_.N * s_.C * s_.window.H * s_.window.W; }
   std::int64_t results() const { return s_.N * s_.O * s_.window.OH * s_.window.OW; }
   std::int64_t pooled_results() const { return s_.N * s_.O * pool_.OH * pool_.OW; }
   std::int64_t weights() const { return s_.O * (s_.C / s_.groups) * s_.window.KH * s_.window.KW; }
@@ -113,7 +140,7 @@ class Conv2d final : public Operation<T> {
       conv2d_backward_input(s_, precision_, dy, c.inputs[1], c.input_activation, at, add, dx,
                             c.stream);
     else if (at)
-      activation_backward(c.input_activation, s_.C * columns(), dx, at, false, dx, c.stream);
+      activation_backward(c.input_activation, inputs(), dx, at, false, dx, c.stream);
   }
   void backward_parameters(const Call<T>& c, const T* dy, char* scratch, char* workspace) const {
     T *const dw = c.gradients[1], *const db = c.inputs[2] ? c.gradients[2] : nullptr;
@@ -150,7 +177,7 @@ class Conv2d final : public Operation<T> {
   const Conv2dShape s_;
   const Precision precision_;
   const std::int64_t shards_;
-  LargeProduct<T> y_, dx_, dw_;  // of 1 x 1
+  Large y_, dx_, dw_;
   Activation activation_;
   Window pool_;
   bool pooled_ = false, left_ = false;

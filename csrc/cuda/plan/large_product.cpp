@@ -46,13 +46,6 @@ bool begins_aligned(const void* pointer) {
 double large_product_flops() { return least_flops; }
 void set_large_product_flops(double flops) { least_flops = flops; }
 
-std::string large_products(std::initializer_list<std::pair<const char*, bool>> products) {
-  std::string names;
-  for (const auto& [name, large] : products)
-    if (large) names += message(names.empty() ? "" : ", ", name);
-  return names.empty() ? "" : message(" (cuBLASLt: ", names, ")");
-}
-
 // A matrix as it lies in memory, column-major: the factor, or its transpose. No rows: it does not
 // lie so.
 template <typename T>

@@ -4,10 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
-#include <string>
-#include <utility>
 
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/precision.h"
@@ -24,10 +21,6 @@ constexpr double kLargeProduct = 1e9;
 // The number that plans are made with from now on.
 double large_product_flops();
 void set_large_product_flops(double flops);
-
-// What a plan says of an operation's products, those that cuBLASLt computes being true:
-// " (cuBLASLt: y, dx)", or nothing.
-std::string large_products(std::initializer_list<std::pair<const char*, bool>> products);
 
 // One product. Its algorithm is chosen when it is made, from the shape alone, so that its bits are
 // the same in every run on one kind of device with one version of the library.

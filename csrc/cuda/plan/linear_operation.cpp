@@ -88,7 +88,7 @@ class Linear final : public Operation<T> {
   std::string what() const override {
     std::string text = message("linear ", s_.in, " -> ", s_.out);
     if (activation_.kind != Activation::Kind::none) text += message(" + ", name_of(activation_));
-    return text + large_products({{"y", bool(y_)}, {"dx", bool(dx_)}, {"dw", bool(dw_)}});
+    return text + computed_by("cuBLASLt", {{"y", bool(y_)}, {"dx", bool(dx_)}, {"dw", bool(dw_)}});
   }
   std::int64_t flops() const override { return 2 * s_.N * s_.in * s_.out; }
   std::int64_t backward_flops() const override { return 2 * flops(); }

@@ -72,8 +72,8 @@ class Matmul final : public Operation<T> {
 
   std::string what() const override {
     return message("matmul ", M_, " x ", K_, " by ", N_) +
-           large_products(
-               {{"y", bool(y_.large)}, {"da", bool(da_.large)}, {"db", bool(db_.large)}});
+           computed_by("cuBLASLt",
+                       {{"y", bool(y_.large)}, {"da", bool(da_.large)}, {"db", bool(db_.large)}});
   }
   std::int64_t flops() const override { return 2 * element_count(sizes_) * M_ * N_ * K_; }
   std::int64_t backward_flops() const override { return 2 * flops(); }

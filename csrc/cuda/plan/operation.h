@@ -4,7 +4,9 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/kernels/activation.h"
@@ -74,6 +76,10 @@ class Operation {
 };
 
 const char* name_of(const Activation& activation);
+// What a plan says of an operation's results, those that a library computes being true:
+// " (cuBLASLt: y, dx)", or nothing.
+std::string computed_by(const char* library,
+                        std::initializer_list<std::pair<const char*, bool>> results);
 // Whether the result alone tells the derivative: then an operation can end with the activation.
 bool derives_from_result(const Activation& activation);
 

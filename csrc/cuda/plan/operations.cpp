@@ -17,6 +17,14 @@ const char* name_of(const Activation& activation) {
   }
 }
 
+std::string computed_by(const char* library,
+                        std::initializer_list<std::pair<const char*, bool>> results) {
+  std::string names;
+  for (const auto& [name, computed] : results)
+    if (computed) names += message(names.empty() ? "" : ", ", name);
+  return names.empty() ? "" : message(" (", library, ": ", names, ")");
+}
+
 bool derives_from_result(const Activation& activation) {
   return activation.kind != Activation::Kind::leaky_relu || activation.slope >= 0;
 }

@@ -1,7 +1,5 @@
 #include "cuda/runtime/cublaslt.h"
 
-#include <dlfcn.h>
-
 #include <mutex>
 #include <optional>
 
@@ -10,12 +8,6 @@
 
 namespace pynn::cuda::lt {
 namespace {
-
-template <typename Function>
-bool load(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
 
 std::optional<Functions> load_all() {
   void* const library = cublaslt();

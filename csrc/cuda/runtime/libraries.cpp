@@ -1,7 +1,5 @@
 #include "cuda/runtime/libraries.h"
 
-#include <dlfcn.h>
-
 #include <utility>
 
 #include "runtime/errors.h"

@@ -1,6 +1,8 @@
 // NVIDIA's cuBLASLt and cuDNN, which pynn does without where they are not found.
 #pragma once
 
+#include <dlfcn.h>
+
 #include <string>
 #include <vector>
 
@@ -13,6 +15,13 @@ void set_library_folders(std::vector<std::string> folders);
 // Handles of dlopen, looked for once and never closed; null where there is none.
 void* cublaslt();
 void* cudnn();
+
+// A function of theirs; false where there is none of this name.
+template <typename Function>
+bool load(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
 
 // "cuBLASLt 13.0.2, cuDNN not found".
 std::string describe_libraries();

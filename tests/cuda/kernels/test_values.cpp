@@ -98,6 +98,15 @@ TEST(biases_and_transposes) {
   }
 }
 
+TEST(transposes_higher_than_a_grid) {
+  const std::int64_t rows = 65536 * 32 + 5;
+  const auto x = Random(10).values<float>(rows);
+  Device device;
+  transpose(rows, 1, device.input(x), device.output<float>(rows), device.stream());
+  check(cudaStreamSynchronize(device.stream()), "a kernel");
+  compare_exactly("a high transpose", device.result<float>(0), x);
+}
+
 template <typename T>
 void check_bias_activation(std::int64_t rows, std::int64_t columns, bool bias) {
   Random random(9);
