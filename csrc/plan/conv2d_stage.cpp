@@ -186,31 +186,41 @@ class Conv2dStage final : public Stage<T> {
                  });
   }
 
-  // One product for each block of samples, group and strip.
+  // One product for each block of samples, group and strip; where these are few, for some rows of
+  // it.
   void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start, const T* a,
              const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
              const Layout& c_layout) const {
+    constexpr std::int64_t kUnits = 16;  // so that threads have about equal work
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
-    const std::int64_t units = blocks.count() * shape_.groups * strips;
+    const std::int64_t products = blocks.count() * shape_.groups * strips;
+    // Few rows make poor tiles: only panels are shared.
+    const std::int64_t panel_rows = sweep.panel_rows > 1 ? sweep.panel_rows : sweep.rows;
+    const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
+    const std::int64_t parts =
+        std::clamp<std::int64_t>(kUnits / std::max<std::int64_t>(products, 1), 1, panels);
     const std::int64_t a_group = group_panel_elements(sweep);
     parallel_for(
-        units, sweep.flops / std::max<std::int64_t>(strips, 1),
+        products * parts, sweep.flops / std::max<std::int64_t>(strips * parts, 1),
         [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t unit = begin; unit < end; ++unit) {
-            const std::int64_t block = blocks.begin + unit / strips / shape_.groups;
-            const std::int64_t group = unit / strips % shape_.groups;
+            const std::int64_t part = unit % parts, strip = unit / parts % strips;
+            const std::int64_t block = blocks.begin + unit / parts / strips / shape_.groups;
+            const std::int64_t group = unit / parts / strips % shape_.groups;
+            const std::int64_t row = panels * part / parts * panel_rows;
             OuterProduct<T> product = start;
-            product.rows = sweep.rows;
-            product.a = a + group * a_group;
+            product.rows = std::min(panels * (part + 1) / parts * panel_rows, sweep.rows) - row;
+            product.a = a + group * a_group + row * sweep.a_row;
             product.a_row = sweep.a_row;
             product.panel_rows = sweep.panel_rows;
             product.a_panel = sweep.panel_rows * sweep.a_row;
             product.b = b + block * b_layout.block() + group * b_group;
-            product.c = c + block * c_layout.block() + group * sweep.rows * c_layout.plane();
+            product.c =
+                c + block * c_layout.block() + (group * sweep.rows + row) * c_layout.plane();
             product.c_row = c_layout.plane();
-            if (product.bias) product.bias += group * sweep.rows;
+            if (product.bias) product.bias += group * sweep.rows + row;
             if (product.mask) product.mask += product.c - c;
-            for (const Piece& piece : sweep.strips[static_cast<std::size_t>(unit % strips)]) {
+            for (const Piece& piece : sweep.strips[static_cast<std::size_t>(strip)]) {
               const PixelClass& c_class = sweep.classes[piece.pixel_class];
               product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
               product.a_offsets = c_class.a_offsets.data();
