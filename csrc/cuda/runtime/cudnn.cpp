@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "cuda/runtime/libraries.h"
-#include "cuda/runtime/session.h"
+#include "cuda/runtime/session_handle.h"
 
 namespace pynn::cuda::dnn {
 namespace {
@@ -30,17 +30,8 @@ const Functions* functions() {
 }
 
 Context* context() {
-  static std::mutex mutex;
-  static Context* made = nullptr;
-  static std::uint64_t made_in = 0;
-  if (!functions()) return nullptr;
-  stream();  // begins the session
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (made_in != session()) {  // what an earlier session had went with its device
-    if (functions()->Create(&made) != kSuccess) made = nullptr;
-    made_in = session();
-  }
-  return made;
+  static SessionHandle<Context> handle;
+  return functions() ? handle.get(functions()->Create) : nullptr;
 }
 
 int execute(Descriptor* plan, Descriptor* pack, cudaStream_t stream) {
