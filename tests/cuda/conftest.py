@@ -62,7 +62,7 @@ def cudnn_stand_in(large_convolutions):
 
 
 @pytest.fixture
-def stand_in(large_products):
+def cublaslt_stand_in(large_products):
     """The same, with the library that stands in for cuBLASLt: it counts, and can refuse."""
     library = ctypes.CDLL("libcublasLt.so.13", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
     if not hasattr(library, "pynn_stand_in_products"):

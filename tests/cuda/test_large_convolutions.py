@@ -1,11 +1,6 @@
 """Convolutions that cuDNN computes: which they are, how, and what happens where it does not. Without
 a GPU, a library stands in for it (libraries/cudnn.cpp)."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -217,67 +212,3 @@ def test_a_failure_is_told(cudnn_stand_in, monkeypatch):
     monkeypatch.setenv("PYNN_STAND_IN_REFUSES", "fail")
     with pytest.raises(pynn.DeviceError, match="cuDNN failed with its status 5000"):
         train(steps=1)
-
-
-TRAIN = """
-import ctypes, json, os
-import numpy as np
-import pynn
-from pynn import nn, optim
-assert pynn.cuda.is_available()
-{before}
-pynn._cuda.set_large_convolution(0)
-pynn.manual_seed(0)
-model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 3))
-rng = np.random.default_rng(0)
-x, y = rng.standard_normal((8, 2, 6, 6)).astype(np.float32), rng.integers(0, 3, 8)
-with pynn.backend("cuda"):
-    step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
-    losses = [step(x, y) for _ in range(3)]
-    text = step.plan(x.shape).explain()
-    {after}
-print(json.dumps([pynn._cuda.libraries(), losses, text, made]))
-"""
-
-
-def in_a_process(before="", after="made = None", **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", TRAIN.format(before=before, after=after)],
-        capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def test_without_the_library_pynn_computes(emulated):
-    libraries, losses, text, _ = in_a_process(before="pynn._cuda.set_library_folders([])")
-    assert "cuDNN not found" in libraries
-    assert "cuDNN" not in text
-    assert losses[2] < losses[0]
-
-
-def test_a_library_that_cannot_begin(cudnn_stand_in):
-    libraries, losses, text, _ = in_a_process(PYNN_STAND_IN_REFUSES="create")
-    assert "cuDNN 9.1.0" in libraries
-    assert "cuDNN" not in text
-    assert losses[2] < losses[0]
-
-
-def test_a_device_that_is_lost_takes_handle_and_plans_with_it(cudnn_stand_in):
-    after = """
-    step(x, y)
-    library = ctypes.CDLL("libcudnn.so.9", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-    made = [library.pynn_stand_in_contexts(), library.pynn_stand_in_plans()]
-    pynn._cuda.lose()
-    before = library.pynn_stand_in_convolutions(9)
-    losses += [step(x, y) for _ in range(3)]
-    made += [library.pynn_stand_in_contexts(), library.pynn_stand_in_plans()]
-    made.append(library.pynn_stand_in_convolutions(9) - before)
-"""
-    _, losses, text, made = in_a_process(after=after.strip())
-    assert text.count("(cuDNN: y, dx, dw)") == 2
-    contexts, plans, contexts_after, plans_after, computed = made
-    assert (contexts, contexts_after) == (1, 2)
-    assert plans_after > plans
-    assert computed == 3 * 5
-    assert losses[5] < losses[3]

@@ -1,11 +1,6 @@
 """Products that cuBLASLt computes: which they are, how, and what happens where it does not. Without
 a GPU, a library stands in for it (libraries/cublaslt.cpp)."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -62,21 +57,21 @@ def test_large_is_from_a_number_of_operations_on(large_products, cuda):
     assert "cuBLASLt" not in explain(500, 1999)
 
 
-def test_every_product_of_every_step_goes_there(stand_in):
-    before = stand_in.pynn_stand_in_products()
+def test_every_product_of_every_step_goes_there(cublaslt_stand_in):
+    before = cublaslt_stand_in.pynn_stand_in_products()
     _, _, text = train(steps=6)  # the first as it is, the others from a graph
     assert text.count("(cuBLASLt: y, dx, dw)") == 3
-    assert stand_in.pynn_stand_in_products() == before + 6 * PRODUCTS_OF_A_STEP
+    assert cublaslt_stand_in.pynn_stand_in_products() == before + 6 * PRODUCTS_OF_A_STEP
 
 
-def test_steps_of_an_epoch_go_there(stand_in):
+def test_steps_of_an_epoch_go_there(cublaslt_stand_in):
     model = perceptron()
     x, y = batch(14 * 20)
-    before = stand_in.pynn_stand_in_products()
+    before = cublaslt_stand_in.pynn_stand_in_products()
     with pynn.backend("cuda"):
         step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.05))
         step.epoch(x, y, np.arange(len(x)), batch_size=14)
-    assert stand_in.pynn_stand_in_products() == before + 20 * PRODUCTS_OF_A_STEP
+    assert cublaslt_stand_in.pynn_stand_in_products() == before + 20 * PRODUCTS_OF_A_STEP
 
 
 class Positions(nn.Module):
@@ -120,7 +115,7 @@ class OneByOne(nn.Module):
 
 @pytest.mark.parametrize(("module", "products"), [(Positions, 11), (Weights, 5), (OneByOne, 8)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_matrices_in_every_way(module, products, dtype, stand_in):
+def test_matrices_in_every_way(module, products, dtype, cublaslt_stand_in):
     x = np.random.default_rng(0).standard_normal((9, 4, 6))
     y = np.random.default_rng(1).integers(0, 3, 9)
 
@@ -133,9 +128,9 @@ def test_matrices_in_every_way(module, products, dtype, stand_in):
             losses = [step(x.astype(dtype), y) for _ in range(4)]
         return losses, model.state_dict()
 
-    before = stand_in.pynn_stand_in_products()
+    before = cublaslt_stand_in.pynn_stand_in_products()
     losses, state = run("cuda", dtype)
-    assert stand_in.pynn_stand_in_products() == before + 4 * products
+    assert cublaslt_stand_in.pynn_stand_in_products() == before + 4 * products
     expected, expected_state = run("native", "float64")
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(losses, expected, rtol=1000 * eps)
@@ -153,7 +148,7 @@ def as_it_lies(x, bits):
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("float32", 23), ("tf32", 10), ("bf16", 7)])
-def test_the_precision_is_the_factors(precision, bits, stand_in):
+def test_the_precision_is_the_factors(precision, bits, cublaslt_stand_in):
     pynn.manual_seed(1)
     model = nn.Linear(30, 11)
     x = np.random.default_rng(4).standard_normal((17, 30)).astype(np.float32)
@@ -166,71 +161,13 @@ def test_the_precision_is_the_factors(precision, bits, stand_in):
 
 
 @pytest.mark.parametrize("where", ["choose", "run"])
-def test_where_it_refuses_pynn_computes(where, stand_in, cuda, monkeypatch):
+def test_where_it_refuses_pynn_computes(where, cublaslt_stand_in, cuda, monkeypatch):
     monkeypatch.setenv("PYNN_STAND_IN_REFUSES", where)
-    before = stand_in.pynn_stand_in_products()
+    before = cublaslt_stand_in.pynn_stand_in_products()
     refused = train()
-    assert stand_in.pynn_stand_in_products() == before
+    assert cublaslt_stand_in.pynn_stand_in_products() == before
     assert ("cuBLASLt" in refused[2]) == (where == "run")  # until then nobody knows
     cuda.set_large_product(None)
     own = train()
     assert "cuBLASLt" not in own[2]
     assert_same_bits(refused, own)
-
-
-TRAIN = """
-import ctypes, json, os
-import numpy as np
-import pynn
-from pynn import nn, optim
-assert pynn.cuda.is_available()
-{before}
-pynn._cuda.set_large_product(0)
-pynn.manual_seed(0)
-model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
-rng = np.random.default_rng(0)
-x, y = rng.standard_normal((8, 5)).astype(np.float32), rng.integers(0, 3, 8)
-with pynn.backend("cuda"):
-    step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
-    losses = [step(x, y) for _ in range(3)]
-    text = step.plan(x.shape).explain()
-    {after}
-print(json.dumps([pynn._cuda.libraries(), losses, text, contexts]))
-"""
-
-
-def in_a_process(before="", after="contexts = None", **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", TRAIN.format(before=before, after=after)],
-        capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def test_without_the_library_pynn_computes(emulated):
-    libraries, losses, text, _ = in_a_process(before="pynn._cuda.set_library_folders([])")
-    assert "cuBLASLt not found" in libraries
-    assert "cuBLASLt" not in text
-    assert losses[2] < losses[0]
-
-
-def test_a_library_that_cannot_begin(stand_in):
-    libraries, losses, text, _ = in_a_process(PYNN_STAND_IN_REFUSES="create")
-    assert "cuBLASLt 13.0.0" in libraries
-    assert "cuBLASLt" not in text
-    assert losses[2] < losses[0]
-
-
-def test_a_device_that_is_lost_takes_the_handle_with_it(stand_in):
-    after = """
-    step(x, y)
-    pynn._cuda.lose()
-    losses += [step(x, y) for _ in range(3)]
-    library = ctypes.CDLL("libcublasLt.so.13", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-    contexts = library.pynn_stand_in_contexts()
-"""
-    _, losses, text, contexts = in_a_process(after=after.strip())
-    assert text.count("(cuBLASLt: y, dx, dw)") == 2
-    assert contexts == 2
-    assert losses[5] < losses[3]
