@@ -191,7 +191,6 @@ class Conv2dStage final : public Stage<T> {
   void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start, const T* a,
              const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
              const Layout& c_layout) const {
-    constexpr std::int64_t kUnits = 16;  // so that threads have about equal work
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
     const std::int64_t products = blocks.count() * shape_.groups * strips;
     // Few rows make poor tiles: only panels are shared.
@@ -313,7 +312,6 @@ class Conv2dStage final : public Stage<T> {
   WeightUnits weight_units(std::int64_t outputs, std::int64_t columns) const {
     const auto& kernels = isa_table<T>().dot_product;
     constexpr std::int64_t kSumBytes = 256 * 1024;
-    constexpr std::int64_t kUnits = 16;  // so that threads have about equal work
     const std::int64_t sums = kSumBytes / static_cast<std::int64_t>(sizeof(T)) / kernels.lanes;
     const double balanced =
         std::sqrt(static_cast<double>(sums * layer_.x.pixels()) /

@@ -65,7 +65,6 @@ Taps backward_taps(std::int64_t pixel, std::int64_t stride, std::int64_t before,
 
 std::int64_t strips_of(const Sweep& sweep, const Layout& from, const Layout& to,
                        std::int64_t groups, std::int64_t element_bytes) {
-  constexpr std::int64_t kUnits = 16;               // so that threads have about equal work
   constexpr std::int64_t kCacheBytes = 128 * 1024;  // of what a strip reads, and of what it writes
   std::int64_t pixels = 0;
   for (const PixelClass& c : sweep.classes) pixels += static_cast<std::int64_t>(c.b_columns.size());

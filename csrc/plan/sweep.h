@@ -11,6 +11,9 @@
 
 namespace pynn {
 
+// As many units of work as this, at least, so that threads have about equal work.
+constexpr std::int64_t kUnits = 16;
+
 struct PixelClass {
   std::vector<std::int32_t> a_offsets, b_offsets;
   std::vector<std::int64_t> b_columns, c_columns;

@@ -30,24 +30,24 @@ def on_cuda(cuda):
         yield
 
 
+def all_large(cuda, library, set_large):
+    if f"{library} not found" in cuda.libraries():
+        pytest.skip(f"{library} is not here")
+    before = set_large(0)
+    yield
+    set_large(before)
+
+
 @pytest.fixture
 def large_products(cuda):
     """Every product is a large one, which cuBLASLt computes; skipped where it is not found."""
-    if "cuBLASLt not found" in cuda.libraries():
-        pytest.skip("cuBLASLt is not here")
-    before = cuda.set_large_product(0)
-    yield
-    cuda.set_large_product(before)
+    yield from all_large(cuda, "cuBLASLt", cuda.set_large_product)
 
 
 @pytest.fixture
 def large_convolutions(cuda):
     """Every convolution is a large one, which cuDNN computes; skipped where it is not found."""
-    if "cuDNN not found" in cuda.libraries():
-        pytest.skip("cuDNN is not here")
-    before = cuda.set_large_convolution(0)
-    yield
-    cuda.set_large_convolution(before)
+    yield from all_large(cuda, "cuDNN", cuda.set_large_convolution)
 
 
 @pytest.fixture
