@@ -204,10 +204,7 @@ class LinearStage final : public Stage<T> {
       product.accumulate = dw.add();
       return parallel_product(product);
     }
-    const std::optional<GradientStep<T>> step = dw.update().step();
-    // With few samples it is the weights that take the time: they are read best from end to end.
-    if (step && !rows_as_given_ && blocks_ > 2) return step_by_strips(product, dw, *step);
-    update_weights(product, dw, step);
+    update_weights(product, dw);
   }
 
   // x as the product of the weight gradients reads it: (columns of 16 inputs, samples, 16).
@@ -246,77 +243,57 @@ class LinearStage final : public Stage<T> {
     });
   }
 
-  // Strips of the gradient, a tile wide: what they read of x stays in the first-level cache while
-  // the weights pass by, which are updated while the gradient is in registers.
-  void step_by_strips(const OuterProduct<T>& product, const ParameterGradient<T>& dw,
-                      const GradientStep<T>& step) const {
+  // Panels of the gradient, in parts that update their weights while they are in registers, or at
+  // least in the cache. What a narrow panel reads of x stays in the first-level cache while the
+  // weights pass by; but where it is the weights, and what the optimizer keeps beside them, that
+  // take the time, they are read best from end to end.
+  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
     const auto& kernels = isa_table<T>().outer_product;
+    const std::optional<GradientStep<T>> step = dw.update().step();
     constexpr std::int64_t kUnits = 32;  // so that threads have about equal work
-    const std::int64_t strips = (product.columns + kernels.columns - 1) / kernels.columns;
+    constexpr std::int64_t kPanelBytes = 512 * 1024, kNearWeights = 512 * 1024;
+    constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
+    const bool in_rows = blocks_ <= 2 || (!step && inputs_ * outputs_ * kBytes > kNearWeights);
+    const std::int64_t column_bytes = samples_ * kBlockLanes * kBytes;
+    const std::int64_t tiles =
+        in_rows ? std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) : 1;
+    const std::int64_t wide = tiles * kernels.columns;
+    const std::int64_t panels = (product.columns + wide - 1) / wide;
     const std::int64_t row_tiles = (outputs_ + kernels.rows - 1) / kernels.rows;
-    const std::int64_t parts = std::clamp<std::int64_t>(kUnits / strips, 1, row_tiles);
+    const std::int64_t parts =
+        in_rows ? row_tiles : std::clamp<std::int64_t>(kUnits / panels, 1, row_tiles);
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
     parallel_for(
-        strips * parts, work / (strips * parts), [&](std::int64_t begin, std::int64_t end) {
+        panels * parts, work / (panels * parts), [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t strip = task / parts, first = task % parts;
-            const std::int64_t column = product.columns * strip / strips;
-            const std::int64_t row = std::min(row_tiles * first / parts * kernels.rows, outputs_);
+            const std::int64_t panel = task / parts, part_number = task % parts;
+            const std::int64_t column = product.columns * panel / panels;
+            const std::int64_t row = outputs_ * part_number / parts;
             OuterProduct<T> part = product;
-            part.rows = std::min(row_tiles * (first + 1) / parts * kernels.rows, outputs_) - row;
-            part.columns = product.columns * (strip + 1) / strips - column;
+            part.rows = outputs_ * (part_number + 1) / parts - row;
+            part.columns = product.columns * (panel + 1) / panels - column;
             if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+            const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
+            const std::int64_t first = row * inputs_ + column * kBlockLanes;
+            for (std::int64_t r = 0; in_rows && r < part.rows; ++r)
+              dw.prefetch(first + r * inputs_, count);
             part.a += row * product.a_row;
             part.b_columns += column;
-            part.c = dw.update().p + row * inputs_;
-            part.c_columns += column;
-            part.step = &step;
-            part.depth_block = samples_;
+            if (step) {
+              part.c = dw.update().p + row * inputs_;
+              part.c_columns += column;
+              part.step = &*step;
+              part.depth_block = samples_;
+              kernels.run(part);
+              continue;
+            }
+            part.c_row = part.columns * kBlockLanes;
+            part.c = scratch<T>(part.rows * part.c_row);
             kernels.run(part);
+            for (std::int64_t r = 0; r < part.rows; ++r)
+              dw.done(first + r * inputs_, count, part.c + r * part.c_row);
           }
         });
-  }
-
-  // Tiles of the gradient, each of which updates its weights while it is in registers, or at least
-  // in the cache. A panel of x stays in the cache for all rows.
-  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw,
-                      const std::optional<GradientStep<T>>& step) const {
-    const auto& kernels = isa_table<T>().outer_product;
-    const std::int64_t rows = (outputs_ + kernels.rows - 1) / kernels.rows;
-    constexpr std::int64_t kPanelBytes = 128 * 1024;
-    const std::int64_t column_bytes = samples_ * kBlockLanes * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t wide =
-        std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) * kernels.columns;
-    const std::int64_t panels = (product.columns + wide - 1) / wide;
-    const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
-    parallel_for(rows * panels, work / (rows * panels), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t task = begin; task < end; ++task) {
-        const std::int64_t row = outputs_ * (task % rows) / rows, panel = task / rows;
-        const std::int64_t column = product.columns * panel / panels;
-        OuterProduct<T> part = product;
-        part.rows = outputs_ * (task % rows + 1) / rows - row;
-        part.columns = product.columns * (panel + 1) / panels - column;
-        if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
-        const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
-        for (std::int64_t r = 0; r < part.rows; ++r)
-          dw.prefetch((row + r) * inputs_ + column * kBlockLanes, count);
-        part.a += row * product.a_row;
-        part.b_columns += column;
-        if (step) {
-          part.c = dw.update().p + row * inputs_;
-          part.c_columns += column;
-          part.step = &*step;
-          part.depth_block = samples_;
-          kernels.run(part);
-          continue;
-        }
-        part.c_row = part.columns * kBlockLanes;
-        part.c = scratch<T>(part.rows * part.c_row);
-        kernels.run(part);
-        for (std::int64_t r = 0; r < part.rows; ++r)
-          dw.done((row + r) * inputs_ + column * kBlockLanes, count, part.c + r * part.c_row);
-      }
-    });
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {
