@@ -277,30 +277,25 @@ class Conv2dStage final : public Stage<T> {
   // the other side's channels `other`.
   void lay_out(const Sweep& sweep, const T* w, std::int64_t row, std::int64_t others,
                std::int64_t other, T* to) const {
-    const std::int64_t panel_rows = sweep.panel_rows, taps = this->taps();
-    const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
-    const std::int64_t together =
-        std::max<std::int64_t>(16 / panel_rows, 1);  // so that whole lines are read
-    const std::int64_t units = (panels + together - 1) / together;
-    parallel_for(shape_.groups * units, together * panel_rows * sweep.a_row * 2,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t unit = begin; unit < end; ++unit) {
-                     const std::int64_t group = unit / units, first = unit % units * together;
-                     const std::int64_t last = std::min(first + together, panels);
-                     const T* const from = w + group * sweep.rows * others * taps;
-                     T* const group_to = to + group * group_panel_elements(sweep);
-                     for (std::int64_t i = 0; i < others; ++i)
-                       for (std::int64_t panel = first; panel < last; ++panel) {
-                         const std::int64_t start = panel * panel_rows;
-                         const std::int64_t rows = std::min(panel_rows, sweep.rows - start);
-                         const T* const rows_from = from + start * row + i * other;
-                         T* const panel_to = group_to + start * sweep.a_row + i * taps * panel_rows;
-                         for (std::int64_t tap = 0; tap < taps; ++tap)
-                           for (std::int64_t r = 0; r < rows; ++r)
-                             panel_to[tap * panel_rows + r] = rows_from[r * row + tap];
-                       }
-                   }
-                 });
+    const auto& kernels = isa_table<T>().outer_product;
+    const std::int64_t width = sweep.panel_rows, taps = this->taps(), depth = sweep.a_row;
+    const std::int64_t panels = (sweep.rows + width - 1) / width;
+    // Of k, so many at once; panels take turns, so that w is read along its own rows.
+    const bool dense = other == taps;
+    const std::int64_t together = dense ? others : taps == 1 ? kBlockLanes : 1;
+    parallel_for(
+        shape_.groups * panels, width * depth * 2, [&](std::int64_t begin, std::int64_t end) {
+          T* const packed = scratch<T>(width * together * taps + kBlockLanes);
+          for (std::int64_t i = 0; i < others; i += together)
+            for (std::int64_t unit = begin; unit < end; ++unit) {
+              const std::int64_t group = unit / panels, start = unit % panels * width;
+              const std::int64_t count = std::min(together, others - i) * taps;
+              kernels.pack(width, std::min(width, sweep.rows - start), count,
+                           w + group * sweep.rows * depth + start * row + i * other, row,
+                           dense || taps > 1 ? 1 : other, packed);
+              std::copy_n(packed, width * count, to + unit * width * depth + i * taps * width);
+            }
+        });
   }
 
   // A unit of work sums the gradients of some outputs and columns. Its sums stay in the
@@ -358,11 +353,10 @@ class Conv2dStage final : public Stage<T> {
         product.a_row = layer_.dy.plane();
         product.b = x + block * layer_.x.block() + group * channels * layer_.x.plane();
         product.b_columns = taps_.data() + column;
-        const std::int64_t sums = product.rows * product.columns * kernels.lanes;
-        product.sums = scratch<T>(sums);
-        std::fill(product.sums, product.sums + sums, T(0));
+        product.sums = scratch<T>(product.rows * product.columns * kernels.lanes);
         for (std::int64_t strip = 0; strip < strips; ++strip) {
           const std::int64_t p = positions * strip / strips;
+          product.add = strip > 0;
           product.depth = positions * (strip + 1) / strips - p;
           product.a = dy + block * layer_.dy.block() + first * layer_.dy.plane() + p * kBlockLanes;
           product.b_offsets = positions_.data() + p;
@@ -399,10 +393,9 @@ class Conv2dStage final : public Stage<T> {
                      product.a_row = layer_.x.plane();
                      product.b_columns = shifts_.data();
                      product.b_offsets = positions_.data();
-                     const std::int64_t sums = product.rows * taps * kernels.lanes;
-                     product.sums = scratch<T>(sums);
-                     std::fill(product.sums, product.sums + sums, T(0));
+                     product.sums = scratch<T>(product.rows * taps * kernels.lanes);
                      for (std::int64_t h = 0; h < layer_.x.height; ++h) {
+                       product.add = h > 0;
                        product.a = x + block * layer_.x.block() +
                                    (output / outputs * channels + channel) * layer_.x.plane() +
                                    layer_.x.at(h, 0);

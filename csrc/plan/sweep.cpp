@@ -125,8 +125,10 @@ Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std:
       seen += static_cast<std::int64_t>(
           forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H).size() *
           forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W).size());
-  // Where few taps fall into the halo, multiplying its zeros costs less than many small classes.
+  // Where a pixel takes little work, and few taps fall into the halo, multiplying its zeros costs
+  // less than many small classes.
   const bool whole =
+      sweep.a_row < 24 &&
       static_cast<double>(seen) > 0.85 * static_cast<double>(w.OH * w.OW * w.KH * w.KW);
   classify(
       sweep, w, channels, y,

@@ -8,8 +8,8 @@
 
 namespace pynn {
 
-// sums(i, j) += sum over p of A(i, p) B(j, p), lane by lane, where an element of A and B is 16
-// neighbouring lanes:
+// sums(i, j) = sum over p of A(i, p) B(j, p), or is increased by it, lane by lane, where an element
+// of A and B is 16 neighbouring lanes:
 //   A(i, p) = a[i * a_row + 16 p] and the 15 after it
 //   B(j, p) = b[b_columns[j] + b_offsets[p]] and the 15 after it
 // and an element of sums (rows, columns) is one register.
@@ -21,6 +21,7 @@ struct DotProduct {
   const T* b;
   const std::int32_t* b_columns;
   const std::int32_t* b_offsets;
+  bool add;
   T* sums;
 };
 

@@ -1,6 +1,6 @@
 #include "simd/outer_product.h"
 
-#include "simd/vector.h"
+#include "simd/pack.h"
 
 namespace pynn::PYNN_ISA {
 namespace {
@@ -361,7 +361,7 @@ void run(const OuterProduct<T>& p) {
 
 template <typename T>
 OuterProductKernels<T> kernels() {
-  return {run<T>, kMostRows<kUsualVectors>,
+  return {run<T>, pack<T>, kMostRows<kUsualVectors>,
           kUsualVectors / kVectorsPerColumn<T> > 0 ? kUsualVectors / kVectorsPerColumn<T> : 1};
 }
 

@@ -49,6 +49,10 @@ struct OuterProduct {
 template <typename T>
 struct OuterProductKernels {
   void (*run)(const OuterProduct<T>& product);
+  // to (depth, width): to[k * width + r] = from[r * row + k * step], or 0 from row `rows` on; up to
+  // a vector behind it may be written.
+  void (*pack)(std::int64_t width, std::int64_t rows, std::int64_t depth, const T* from,
+               std::int64_t row, std::int64_t step, T* to);
   std::int64_t rows;     // of the largest tile, and the most of a panel
   std::int64_t columns;  // of a tile that has many rows
 };

@@ -190,9 +190,9 @@ TEST(dot_product) {
                   const T* const a = arrays.input(rows * depth * kLanes16);
                   const T* const b = arrays.input(columns * depth * kLanes16);
                   T* const sums = Arrays<T>::scratch(rows * columns * k.dot_product.lanes);
-                  std::fill(sums, sums + rows * columns * k.dot_product.lanes, T(0));
+                  std::fill(sums, sums + rows * columns * k.dot_product.lanes, add ? T(0) : T(7));
                   k.dot_product.run({rows, columns, depth, a, depth * kLanes16, b, b_columns.data(),
-                                     b_offsets.data(), sums});
+                                     b_offsets.data(), add, sums});
                   T* const to = arrays.updated(rows * columns);
                   const std::vector<T> before(to, to + rows * columns);
                   k.dot_product.sum_lanes(rows * columns, sums, add, to);
