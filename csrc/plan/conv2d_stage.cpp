@@ -8,6 +8,7 @@
 #include "plan/products.h"
 #include "plan/sweep.h"
 #include "runtime/scratch.h"
+#include "threaded/products.h"
 
 namespace pynn {
 
@@ -70,6 +71,7 @@ class Conv2dStage final : public Stage<T> {
       shards_ = builder.backward_scratch(layer_.dy.blocks() * weight_count());
       builder.keep(node.x);
       const Window& w = shape_.window;
+      if (weights_are_a_matrix()) return;
       if (every_pixel_sees_all_taps(w)) {
         for (std::int64_t kh = 0; kh < w.KH; ++kh)
           for (std::int64_t kw = 0; kw < w.KW; ++kw)
@@ -116,8 +118,7 @@ class Conv2dStage final : public Stage<T> {
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = layer_.pass_relu(run, blocks);
-    if (layer_.needs_dw && shifts_.empty()) weight_gradients(run, blocks, dy);
-    if (layer_.needs_dw && !shifts_.empty()) weight_gradients_by_shifts(run, blocks, dy);
+    if (layer_.needs_dw) weight_gradients(run, blocks, dy);
     if (layer_.needs_db) {
       for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
         isa_table<T>().dot_product.sum_rows(shape_.O, layer_.dy.plane(), 1, 0, layer_.dy.pixels(),
@@ -322,8 +323,43 @@ class Conv2dStage final : public Stage<T> {
     }
   }
 
+  // Whether dy and x are matrices (channels, pixels and samples), whose product the weight gradient
+  // is; of so many channels that turning them costs less than adding up lanes.
+  bool weights_are_a_matrix() const {
+    constexpr std::int64_t kChannels = 32;
+    const Window& w = shape_.window;
+    return taps() == 1 && w.H == w.OH && w.W == w.OW && !layer_.x.has_halo() &&
+           std::min(shape_.O, shape_.C) >= kChannels * shape_.groups;
+  }
+
   // The weight gradient of each of these blocks, in its shard.
   void weight_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
+    if (weights_are_a_matrix())
+      weight_gradients_by_products(run, blocks, dy);
+    else if (shifts_.empty())
+      weight_gradients_by_taps(run, blocks, dy);
+    else
+      weight_gradients_by_shifts(run, blocks, dy);
+  }
+
+  void weight_gradients_by_products(const Run<T>& run, BlockRange blocks, const T* dy) const {
+    const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
+    Gemm<T> product;
+    product.M = outputs, product.N = channels, product.K = layer_.x.pixels() * kBlockLanes;
+    product.a_row = layer_.dy.plane(), product.a_column = 1;
+    product.b_row = 1, product.b_column = layer_.x.plane();
+    product.c_row = channels;
+    for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
+      for (std::int64_t group = 0; group < shape_.groups; ++group) {
+        product.a = dy + block * layer_.dy.block() + group * outputs * product.a_row;
+        product.b = run.at(layer_.x_data, blocks) + block * layer_.x.block() +
+                    group * channels * product.b_column;
+        product.c = run.at(shards_) + block * weight_count() + group * outputs * channels;
+        multiply(product);
+      }
+  }
+
+  void weight_gradients_by_taps(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const auto& kernels = isa_table<T>().dot_product;
     const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
     const auto columns = static_cast<std::int64_t>(taps_.size());

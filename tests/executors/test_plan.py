@@ -65,7 +65,14 @@ NETWORKS = {
     "pointwise": (
         (20, 5, 6),
         lambda: nn.Sequential(
-            nn.Conv2d(20, 23, 1), nn.ReLU(), nn.Conv2d(23, 34, 1, stride=2), nn.Flatten(),
+            nn.Conv2d(20, 23, 1), nn.ReLU(), nn.Conv2d(23, 34, 1, stride=2), nn.Conv2d(34, 64, 1),
+            nn.Conv2d(64, 96, 1, groups=2), nn.Flatten(),
+        ),
+    ),
+    "images_far": (  # from the first-level cache
+        (24, 14, 15),
+        lambda: nn.Sequential(
+            nn.Conv2d(24, 11, (3, 4), padding="same"), nn.Conv2d(11, 7, 5, padding=2),
         ),
     ),
     "dense_far": (  # weights that no near cache holds
