@@ -58,6 +58,7 @@ class LinearStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
+    if (from_rows_ && outputs_ < kBlockLanes) return forward_along_rows(run, blocks);
     if (from_rows_) return forward_from_rows(run, blocks);
     OuterProduct<T> product{};
     product.rows = outputs_;
@@ -97,6 +98,28 @@ class LinearStage final : public Stage<T> {
   }
 
  private:
+  // y^T = w x^T where the outputs are fewer than a block has lanes: dot products along the inputs,
+  // of w and x as they lie.
+  void forward_along_rows(const Run<T>& run, BlockRange blocks) const {
+    const T* const bias = layer_.bias(run);
+    for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
+      const std::int64_t first = block * kBlockLanes;
+      const std::int64_t count = std::min(kBlockLanes, samples_ - first);
+      T* const y = run.at(layer_.y_data) + block * outputs_ * kBlockLanes;
+      T* const sums = count < kBlockLanes ? scratch<T>(outputs_ * count) : y;
+      isa_table<T>().few_rows.forward(
+          {outputs_, inputs_, count}, 0, count, layer_.weights(run),
+          run.rows[static_cast<std::size_t>(given_)] + first * inputs_, nullptr, false, false,
+          sums);
+      for (std::int64_t o = 0; o < outputs_; ++o)
+        for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+          T value = bias ? bias[o] : T(0);
+          if (lane < count) value += sums[o * count + lane];
+          y[o * kBlockLanes + lane] = layer_.relu && value < T(0) ? T(0) : value;
+        }
+    }
+  }
+
   // y = x w^T with the samples in the rows of the product, for layers of few outputs: turning w
   // into blocks of outputs costs less than turning x into blocks of samples.
   void forward_from_rows(const Run<T>& run, BlockRange blocks) const {
