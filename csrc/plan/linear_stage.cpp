@@ -12,6 +12,7 @@ namespace {
 constexpr std::int64_t kFewBlocks = 8;     // of samples
 constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
 constexpr std::int64_t kNearBytes = 2 << 20;
+constexpr std::int64_t kWorkPerMove = 32;  // of an element to where a product reads it
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -234,15 +235,21 @@ class LinearStage final : public Stage<T> {
   void lay_out_columns_of_x(const Run<T>& run, T* to) const {
     const T* const given = given_ < 0 ? nullptr : run.rows[static_cast<std::size_t>(given_)];
     const T* const x = given ? nullptr : run.at(layer_.x_data);
-    parallel_for(pitch_ / kBlockLanes, samples_ * kBlockLanes * 2,
+    parallel_for(pitch_ / kBlockLanes, samples_ * kBlockLanes * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t column = begin; column < end; ++column) {
                      const std::int64_t input = column * kBlockLanes;
                      const std::int64_t count = std::min(kBlockLanes, inputs_ - input);
                      T* const lines = to + column * samples_ * kBlockLanes;
                      if (count < kBlockLanes) std::fill_n(lines, samples_ * kBlockLanes, T(0));
-                     for (std::int64_t n = 0; given && n < samples_; ++n)
-                       std::copy_n(given + n * inputs_ + input, count, lines + n * kBlockLanes);
+                     for (std::int64_t n = 0; given && n < samples_; ++n) {
+                       const T* const from = given + n * inputs_ + input;
+                       T* const line = lines + n * kBlockLanes;
+                       if (count == kBlockLanes)  // of a size that is known
+                         std::copy_n(from, kBlockLanes, line);
+                       else
+                         std::copy_n(from, count, line);
+                     }
                      for (std::int64_t block = 0; x && block < blocks_; ++block) {
                        T* rows[kBlockLanes];
                        for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
@@ -258,12 +265,13 @@ class LinearStage final : public Stage<T> {
 
   // dy likewise: (outputs, blocks, 16).
   void lay_out_rows_of_dy(const T* dy, T* to) const {
-    parallel_for(outputs_, blocks_ * kBlockLanes * 2, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t o = begin; o < end; ++o)
-        for (std::int64_t block = 0; block < blocks_; ++block)
-          std::copy_n(dy + (block * outputs_ + o) * kBlockLanes, kBlockLanes,
-                      to + (o * blocks_ + block) * kBlockLanes);
-    });
+    parallel_for(outputs_, blocks_ * kBlockLanes * kWorkPerMove,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t o = begin; o < end; ++o)
+                     for (std::int64_t block = 0; block < blocks_; ++block)
+                       std::copy_n(dy + (block * outputs_ + o) * kBlockLanes, kBlockLanes,
+                                   to + (o * blocks_ + block) * kBlockLanes);
+                 });
   }
 
   // Panels of the gradient, in parts that update their weights while they are in registers, or at
@@ -289,7 +297,7 @@ class LinearStage final : public Stage<T> {
     parallel_for(
         panels * parts, work / (panels * parts), [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t panel = task / parts, part_number = task % parts;
+            const std::int64_t part_number = task / panels, panel = task % panels;
             const std::int64_t column = product.columns * panel / panels;
             const std::int64_t row = outputs_ * part_number / parts;
             OuterProduct<T> part = product;
@@ -321,10 +329,17 @@ class LinearStage final : public Stage<T> {
 
   void bias_gradients(const Run<T>& run, const T* dy) const {
     const ParameterGradient<T> db = layer_.bias_gradient(run);
-    T* const part = db.updates() ? scratch<T>(outputs_) : db.memory();
-    isa_table<T>().dot_product.sum_rows(outputs_, kBlockLanes, blocks_, outputs_ * kBlockLanes, 1,
-                                        dy, db.add(), part);
-    db.done(0, outputs_, part);
+    const std::int64_t units = (outputs_ + kBlockLanes - 1) / kBlockLanes;
+    parallel_for(units, kBlockLanes * blocks_ * kBlockLanes * kWorkPerMove / 2,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   const std::int64_t first = begin * kBlockLanes;
+                   const std::int64_t count = std::min(end * kBlockLanes, outputs_) - first;
+                   T* const part = db.updates() ? scratch<T>(count) : db.memory() + first;
+                   isa_table<T>().dot_product.sum_rows(count, kBlockLanes, blocks_,
+                                                       outputs_ * kBlockLanes, 1,
+                                                       dy + first * kBlockLanes, db.add(), part);
+                   db.done(first, count, part);
+                 });
   }
 
   const WeightedLayer layer_;
