@@ -197,8 +197,8 @@ class Conv2dStage final : public Stage<T> {
     // Few rows make poor tiles: only panels are shared.
     const std::int64_t panel_rows = sweep.panel_rows > 1 ? sweep.panel_rows : sweep.rows;
     const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
-    const std::int64_t parts =
-        std::clamp<std::int64_t>(kUnits / std::max<std::int64_t>(products, 1), 1, panels);
+    const std::int64_t parts = std::clamp<std::int64_t>(
+        (kUnits + products - 1) / std::max<std::int64_t>(products, 1), 1, panels);
     const std::int64_t a_group = group_panel_elements(sweep);
     parallel_for(
         products * parts, sweep.flops / std::max<std::int64_t>(strips * parts, 1),
