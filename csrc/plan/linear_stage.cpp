@@ -108,10 +108,9 @@ class LinearStage final : public Stage<T> {
       const std::int64_t count = std::min(kBlockLanes, samples_ - first);
       T* const y = run.at(layer_.y_data) + block * outputs_ * kBlockLanes;
       T* const sums = count < kBlockLanes ? scratch<T>(outputs_ * count) : y;
-      isa_table<T>().few_rows.forward(
-          {outputs_, inputs_, count}, 0, count, layer_.weights(run),
-          run.rows[static_cast<std::size_t>(given_)] + first * inputs_, nullptr, false, false,
-          sums);
+      isa_table<T>().few_rows.forward({outputs_, inputs_, count}, 0, count, layer_.weights(run),
+                                      run.rows[static_cast<std::size_t>(given_)] + first * inputs_,
+                                      nullptr, false, false, sums);
       for (std::int64_t o = 0; o < outputs_; ++o)
         for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
           T value = bias ? bias[o] : T(0);
@@ -294,37 +293,37 @@ class LinearStage final : public Stage<T> {
     const std::int64_t parts =
         in_rows ? row_tiles : std::clamp<std::int64_t>(kUnits / panels, 1, row_tiles);
     const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
-    parallel_for(
-        panels * parts, work / (panels * parts), [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t task = begin; task < end; ++task) {
-            const std::int64_t part_number = task / panels, panel = task % panels;
-            const std::int64_t column = product.columns * panel / panels;
-            const std::int64_t row = outputs_ * part_number / parts;
-            OuterProduct<T> part = product;
-            part.rows = outputs_ * (part_number + 1) / parts - row;
-            part.columns = product.columns * (panel + 1) / panels - column;
-            if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
-            const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
-            const std::int64_t first = row * inputs_ + column * kBlockLanes;
-            for (std::int64_t r = 0; in_rows && r < part.rows; ++r)
-              dw.prefetch(first + r * inputs_, count);
-            part.a += row * product.a_row;
-            part.b_columns += column;
-            if (step) {
-              part.c = dw.update().p + row * inputs_;
-              part.c_columns += column;
-              part.step = &*step;
-              part.depth_block = samples_;
-              kernels.run(part);
-              continue;
-            }
-            part.c_row = part.columns * kBlockLanes;
-            part.c = scratch<T>(part.rows * part.c_row);
-            kernels.run(part);
-            for (std::int64_t r = 0; r < part.rows; ++r)
-              dw.done(first + r * inputs_, count, part.c + r * part.c_row);
-          }
-        });
+    parallel_for(panels * parts, work / (panels * parts),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t task = begin; task < end; ++task) {
+                     const std::int64_t part_number = task / panels, panel = task % panels;
+                     const std::int64_t column = product.columns * panel / panels;
+                     const std::int64_t row = outputs_ * part_number / parts;
+                     OuterProduct<T> part = product;
+                     part.rows = outputs_ * (part_number + 1) / parts - row;
+                     part.columns = product.columns * (panel + 1) / panels - column;
+                     if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+                     const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
+                     const std::int64_t first = row * inputs_ + column * kBlockLanes;
+                     for (std::int64_t r = 0; in_rows && r < part.rows; ++r)
+                       dw.prefetch(first + r * inputs_, count);
+                     part.a += row * product.a_row;
+                     part.b_columns += column;
+                     if (step) {
+                       part.c = dw.update().p + row * inputs_;
+                       part.c_columns += column;
+                       part.step = &*step;
+                       part.depth_block = samples_;
+                       kernels.run(part);
+                       continue;
+                     }
+                     part.c_row = part.columns * kBlockLanes;
+                     part.c = scratch<T>(part.rows * part.c_row);
+                     kernels.run(part);
+                     for (std::int64_t r = 0; r < part.rows; ++r)
+                       dw.done(first + r * inputs_, count, part.c + r * part.c_row);
+                   }
+                 });
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {

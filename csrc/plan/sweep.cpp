@@ -127,9 +127,8 @@ Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std:
           forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W).size());
   // Where a pixel takes little work, and few taps fall into the halo, multiplying its zeros costs
   // less than many small classes.
-  const bool whole =
-      sweep.a_row < 24 &&
-      static_cast<double>(seen) > 0.85 * static_cast<double>(w.OH * w.OW * w.KH * w.KW);
+  const bool whole = sweep.a_row < 24 && static_cast<double>(seen) >
+                                             0.85 * static_cast<double>(w.OH * w.OW * w.KH * w.KW);
   classify(
       sweep, w, channels, y,
       [&](std::int64_t oh) {

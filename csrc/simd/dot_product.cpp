@@ -34,7 +34,8 @@ void tile(const DotProduct<T>& p, std::int64_t row, std::int64_t column) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int c = 0; c < C; ++c) sum[r][c] = p.add ? load(sums + (r * p.columns + c) * lanes) : Vector<T>{};
+    for (int c = 0; c < C; ++c)
+      sum[r][c] = p.add ? load(sums + (r * p.columns + c) * lanes) : Vector<T>{};
   const T* const a = p.a + row * p.a_row;
   const T* b[C];
 #pragma GCC unroll 16
