@@ -175,6 +175,28 @@ TEST(outer_product_carries_nan_and_infinity) {
   }
 }
 
+TEST(outer_product_packs) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    for (std::int64_t width : {1, 4, 5, 6, 12})
+      for (std::int64_t rows : {std::int64_t{1}, width - width / 3, width})
+        for (std::int64_t depth : {1, 3, 16, 25, 40})
+          for (bool along_rows : {false, true})
+            check_kernel<T>("outer_product", 0, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+              const std::int64_t row = along_rows ? depth : 1, step = along_rows ? 1 : rows;
+              const T* const from = arrays.input(rows * depth);
+              T* const packed = Arrays<T>::scratch(width * depth + kLanes16);
+              k.outer_product.pack(width, rows, depth, from, row, step, packed);
+              T* const to = arrays.output(width * depth);
+              std::copy_n(packed, width * depth, to);
+              for (std::int64_t l = 0; l < depth; ++l)
+                for (std::int64_t r = 0; r < width; ++r)
+                  CHECK(to[l * width + r] == (r < rows ? from[r * row + l * step] : T(0)), "pack",
+                        width, rows, depth, along_rows, "at", l, r);
+            });
+  });
+}
+
 TEST(dot_product) {
   for_each_type([](auto zero) {
     using T = decltype(zero);
