@@ -63,13 +63,13 @@ class BiasStage final : public Stage<T> {
     const ParameterGradient<T> db(run, node_.b, db_again_);
     if (gradient_.is_array()) {
       T* const sums = db.updates() || db.add() ? run.at(part_) : db.memory();
-      parallel_for(features, gradient_.samples * 2, [&](std::int64_t begin, std::int64_t end) {
+      parallel_for(features, gradient_.samples * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
         isa_table<T>().bias.backward(gradient_.samples, features, begin, end, dy, sums);
         db.write(begin, end - begin, sums + begin);
       });
       return;
     }
-    parallel_for(features, gradient_.blocks() * kBlockLanes * 2,
+    parallel_for(features, gradient_.blocks() * kBlockLanes * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    T* const part = db.updates() ? scratch<T>(end - begin) : db.memory() + begin;
                    isa_table<T>().dot_product.sum_rows(end - begin, kBlockLanes, gradient_.blocks(),

@@ -119,12 +119,7 @@ class Conv2dStage final : public Stage<T> {
   void backward(const Run<T>& run, BlockRange blocks) const override {
     T* const dy = layer_.pass_relu(run, blocks);
     if (layer_.needs_dw) weight_gradients(run, blocks, dy);
-    if (layer_.needs_db) {
-      for (std::int64_t block = blocks.begin; block < blocks.end; ++block)
-        isa_table<T>().dot_product.sum_rows(shape_.O, layer_.dy.plane(), 1, 0, layer_.dy.pixels(),
-                                            dy + block * layer_.dy.block(), false,
-                                            run.at(bias_shards_) + block * shape_.O);
-    }
+    if (layer_.needs_db) bias_gradients(run, blocks, dy);
     if (layer_.needs_dx()) {
       OuterProduct<T> product{};
       product.accumulate = layer_.adds_dx();
@@ -285,7 +280,7 @@ class Conv2dStage final : public Stage<T> {
     const bool dense = other == taps;
     const std::int64_t together = dense ? others : taps == 1 ? kBlockLanes : 1;
     parallel_for(
-        shape_.groups * panels, width * depth * 2, [&](std::int64_t begin, std::int64_t end) {
+        shape_.groups * panels, width * depth * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
           T* const packed = scratch<T>(width * together * taps + kBlockLanes);
           for (std::int64_t i = 0; i < others; i += together)
             for (std::int64_t unit = begin; unit < end; ++unit) {
@@ -297,6 +292,17 @@ class Conv2dStage final : public Stage<T> {
               std::copy_n(packed, width * count, to + unit * width * depth + i * taps * width);
             }
         });
+  }
+
+  // The bias gradient of each of these blocks, in its shard.
+  void bias_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
+    const std::int64_t plane = layer_.dy.plane(), first = blocks.begin * shape_.O;
+    parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove / 8,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   isa_table<T>().dot_product.sum_rows(
+                       end - begin, plane, 1, 0, layer_.dy.pixels(), dy + (first + begin) * plane,
+                       false, run.at(bias_shards_) + first + begin);
+                 });
   }
 
   // A unit of work sums the gradients of some outputs and columns. Its sums stay in the
@@ -449,7 +455,7 @@ class Conv2dStage final : public Stage<T> {
   // gradient = the shards, added in the order of the blocks.
   void combine(std::int64_t size, const T* shards, const ParameterGradient<T>& gradient) const {
     constexpr std::int64_t kPiece = 1024;
-    parallel_for((size + kPiece - 1) / kPiece, kPiece * layer_.dy.blocks() * 2,
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * layer_.dy.blocks() * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    T sums[kPiece];
                    for (std::int64_t piece = begin; piece < end; ++piece) {

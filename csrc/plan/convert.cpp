@@ -40,7 +40,7 @@ void to_blocks(const Layout& layout, const T* rows, T* blocks) {
   }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
-  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
+  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t unit = begin; unit < end; ++unit) {
                    const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
@@ -65,7 +65,7 @@ void from_blocks(const Layout& layout, const T* blocks, T* rows) {
   }
   const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
-  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * 2,
+  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t unit = begin; unit < end; ++unit) {
                    const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;

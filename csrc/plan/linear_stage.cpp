@@ -12,7 +12,6 @@ namespace {
 constexpr std::int64_t kFewBlocks = 8;     // of samples
 constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
 constexpr std::int64_t kNearBytes = 2 << 20;
-constexpr std::int64_t kWorkPerMove = 32;  // of an element to where a product reads it
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -329,7 +328,7 @@ class LinearStage final : public Stage<T> {
   void bias_gradients(const Run<T>& run, const T* dy) const {
     const ParameterGradient<T> db = layer_.bias_gradient(run);
     const std::int64_t units = (outputs_ + kBlockLanes - 1) / kBlockLanes;
-    parallel_for(units, kBlockLanes * blocks_ * kBlockLanes * kWorkPerMove / 2,
+    parallel_for(units, kBlockLanes * blocks_ * kBlockLanes * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    const std::int64_t first = begin * kBlockLanes;
                    const std::int64_t count = std::min(end * kBlockLanes, outputs_) - first;

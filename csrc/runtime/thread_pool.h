@@ -12,6 +12,9 @@ int usable_processors();
 int num_threads();
 void set_num_threads(int count);  // 1 ... 1024; std::invalid_argument otherwise
 
+// The work of an element that is moved, or added to another: reading it is what takes the time.
+constexpr std::int64_t kWorkPerMove = 32;
+
 using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t end);
 
 // Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several
