@@ -22,7 +22,7 @@ class AddStage final : public Stage<T> {
   void forward(const Run<T>& run, BlockRange blocks) const override {
     const T *const a = run.at(a_data_, blocks), *const b = run.at(b_data_, blocks);
     T* const y = run.at(y_data_, blocks);
-    parallel_rows<3>({&a_, &b_, &y_}, blocks, 2, [&](std::int64_t count, const auto& at) {
+    parallel_rows<3>({&a_, &b_, &y_}, blocks, [&](std::int64_t count, const auto& at) {
       const T *const left = a + at[0], *const right = b + at[1];
       T* const to = y + at[2];
       for (std::int64_t i = 0; i < count; ++i) to[i] = left[i] + right[i];

@@ -34,7 +34,7 @@ class ArrayConv2dStage final : public Stage<T> {
           kernels.conv2d.forward(shape_, begin, end, x, w, b, y, scratch<T>(units_.scratch));
         });
     if (!layer_.relu) return;
-    parallel_rows<1>({&layer_.y}, blocks, 1, [&](std::int64_t count, const auto& at) {
+    parallel_rows<1>({&layer_.y}, blocks, [&](std::int64_t count, const auto& at) {
       kernels.relu.forward(count, y + at[0], y + at[0]);
     });
   }
@@ -53,7 +53,7 @@ class ArrayConv2dStage final : public Stage<T> {
     if (layer_.adds_dx()) return pass_gradient(layer_.x, blocks, to, true, dx);
     if (!layer_.masks_dx) return;
     const T* const x = x_.at(run);
-    parallel_rows<1>({&layer_.x}, blocks, 1, [&](std::int64_t count, const auto& at) {
+    parallel_rows<1>({&layer_.x}, blocks, [&](std::int64_t count, const auto& at) {
       kernels.relu.backward(count, dx + at[0], x + at[0], dx + at[0]);
     });
   }
@@ -64,7 +64,7 @@ class ArrayConv2dStage final : public Stage<T> {
     if (layer_.needs_dw) weight_gradients(run, dy);
     if (!layer_.needs_db) return;
     T* const sums = run.at(bias_sums_);
-    parallel_for(shape_.O, layer_.y.size() / std::max<std::int64_t>(shape_.O, 1),
+    parallel_for(shape_.O, layer_.y.size() / std::max<std::int64_t>(shape_.O, 1) * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    kernels.backward_bias(shape_, begin, end, dy, sums);
                  });
@@ -98,7 +98,7 @@ class ArrayConv2dStage final : public Stage<T> {
                  });
     const ParameterGradient<T> dw = layer_.weight_gradient(run);
     constexpr std::int64_t kPiece = 4096;
-    parallel_for((size + kPiece - 1) / kPiece, kPiece * units_.shards,
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * units_.shards * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    const std::int64_t first = begin * kPiece, last = std::min(end * kPiece, size);
                    kernels.combine(units_.shards, size, first, last, shards, shards);

@@ -25,7 +25,7 @@ class PointwiseStage final : public Stage<T> {
   void forward(const Run<T>& run, BlockRange blocks) const override {
     const T* const x = run.at(x_data_, blocks);
     T* const y = run.at(y_data_, blocks);
-    parallel_rows<2>({&x_, &y_}, blocks, work(), [&](std::int64_t count, const auto& at) {
+    parallel_rows<2>({&x_, &y_}, blocks, [&](std::int64_t count, const auto& at) {
       apply(count, x + at[0], y + at[1]);
     });
   }
@@ -35,7 +35,7 @@ class PointwiseStage final : public Stage<T> {
     const T* const dy = run.at(dy_data_, blocks);
     const T* const data = run.at(reads_x() ? x_data_ : y_data_, blocks);
     T* const dx = run.at(dx_data_, blocks);
-    parallel_rows<2>({&gradient_, reads_x() ? &x_ : &y_}, blocks, 4,
+    parallel_rows<2>({&gradient_, reads_x() ? &x_ : &y_}, blocks,
                      [&](std::int64_t count, const auto& at) {
                        T* const to = dx + at[0];
                        if (dx_mode_ == GradientMode::overwrite) {
@@ -55,10 +55,6 @@ class PointwiseStage final : public Stage<T> {
 
  private:
   bool reads_x() const { return node_.kind == Pointwise::leaky_relu; }
-  std::int64_t work() const {
-    return node_.kind == Pointwise::sigmoid || node_.kind == Pointwise::tanh ? 16 : 2;
-  }
-
   void apply(std::int64_t count, const T* x, T* y) const {
     const IsaTable<T>& k = isa_table<T>();
     switch (node_.kind) {

@@ -13,7 +13,7 @@ namespace pynn {
 // a halo, otherwise rows of images.
 template <std::size_t Count, typename Function>
 void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange blocks,
-                   std::int64_t work_per_element, const Function& function) {
+                   const Function& function) {
   const Layout& first = *layouts[0];
   bool flat = true;
   for (const Layout* layout : layouts)
@@ -21,7 +21,7 @@ void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange b
   if (flat) {
     constexpr std::int64_t kPiece = 4096;
     const std::int64_t start = blocks.begin * first.block(), size = blocks.count() * first.block();
-    parallel_for((size + kPiece - 1) / kPiece, kPiece * work_per_element,
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    std::array<std::int64_t, Count> at{};
                    for (std::int64_t i = begin; i < end; ++i) {
@@ -32,7 +32,7 @@ void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange b
     return;
   }
   const std::int64_t start = blocks.begin * first.channels;
-  parallel_for(blocks.count() * first.channels, first.pixels() * first.lanes * work_per_element,
+  parallel_for(blocks.count() * first.channels, first.pixels() * first.lanes * kWorkPerMove,
                [&](std::int64_t begin, std::int64_t end) {
                  std::array<std::int64_t, Count> at{};
                  for (std::int64_t plane = start + begin; plane < start + end; ++plane)
@@ -47,7 +47,7 @@ void parallel_rows(const std::array<const Layout*, Count>& layouts, BlockRange b
 // The same for two gradients, which have no halo: to = from, or to += from.
 template <typename T>
 void pass_gradient(const Layout& layout, BlockRange blocks, const T* from, bool add, T* to) {
-  parallel_rows<1>({&layout}, blocks, 2, [&](std::int64_t count, const auto& at) {
+  parallel_rows<1>({&layout}, blocks, [&](std::int64_t count, const auto& at) {
     const T* const source = from + at[0];
     T* const target = to + at[0];
     for (std::int64_t i = 0; i < count; ++i) target[i] = add ? target[i] + source[i] : source[i];

@@ -65,7 +65,7 @@ struct WeightedLayer {
     T* const gradient = run.at(dy_data, blocks);
     if (!relu || masked) return gradient;
     const T* const result = run.at(y_data, blocks);
-    parallel_rows<2>({&dy, &y}, blocks, 1, [&](std::int64_t count, const auto& at) {
+    parallel_rows<2>({&dy, &y}, blocks, [&](std::int64_t count, const auto& at) {
       isa_table<T>().relu.backward(count, gradient + at[0], result + at[1], gradient + at[0]);
     });
     return gradient;

@@ -32,7 +32,7 @@ void weight_gradient(const Conv2dShape& s, const Conv2dUnits& units, const T* dy
                });
   if (units.shards == 1) return;
   constexpr std::int64_t kPiece = 4096;
-  parallel_for((size + kPiece - 1) / kPiece, kPiece * units.shards,
+  parallel_for((size + kPiece - 1) / kPiece, kPiece * units.shards * kWorkPerMove,
                [&](std::int64_t begin, std::int64_t end) {
                  kernels.combine(units.shards, size, begin * kPiece, std::min(end * kPiece, size),
                                  shards, dw);
@@ -68,9 +68,10 @@ void conv2d_backward(const Conv2dShape& s, const T* dy, const T* x, const T* w, 
                  });
   if (dw) weight_gradient(s, units, dy, x, dw);
   if (db)
-    parallel_for(s.O, s.N * s.window.OH * s.window.OW, [&](std::int64_t begin, std::int64_t end) {
-      kernels.backward_bias(s, begin, end, dy, db);
-    });
+    parallel_for(s.O, s.N * s.window.OH * s.window.OW * kWorkPerMove,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   kernels.backward_bias(s, begin, end, dy, db);
+                 });
 }
 
 #define PYNN_INSTANTIATE(T)                                                   \

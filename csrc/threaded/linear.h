@@ -47,7 +47,7 @@ void linear_backward_weight(const FewRowsShape& s, const T* dy, const T* x, T* d
 // db = the sum of the rows of dy. Overwrites db.
 template <typename T>
 void linear_backward_bias(const FewRowsShape& s, const T* dy, T* db) {
-  parallel_for(s.outputs, s.rows, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(s.outputs, s.rows * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
     isa_table<T>().bias.backward(s.rows, s.outputs, begin, end, dy, db);
   });
 }
