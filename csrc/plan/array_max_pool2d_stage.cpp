@@ -49,7 +49,7 @@ class ArrayMaxPool2dStage final : public Stage<T> {
   }
   template <typename Function>
   void parallel_planes(const Function& function) const {
-    parallel_for(planes_, 2 * window_.OH * window_.OW * window_.KH * window_.KW, function);
+    parallel_for(planes_, window_.H * window_.W * kWorkPerMove, function);
   }
 
   const Window window_;

@@ -60,7 +60,7 @@ class MaxPool2dStage final : public Stage<T> {
   // Calls function(plane) for each image and channel of these blocks.
   template <typename Function>
   void parallel_planes(BlockRange blocks, const Function& function) const {
-    const std::int64_t work = 2 * dy_.plane() * node_.window.KH * node_.window.KW;
+    const std::int64_t work = x_.pixels() * kBlockLanes * kWorkPerMove;
     const std::int64_t first = blocks.begin * y_.channels;
     parallel_for(blocks.count() * y_.channels, work, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t plane = first + begin; plane < first + end; ++plane) function(plane);
