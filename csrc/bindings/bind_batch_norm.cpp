@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include "bindings/arrays.h"
+#include "bindings/batch_norm_arguments.h"
 #include "bindings/bindings.h"
 #include "kernels/batch_norm.h"
 #include "shapes/normalisation.h"
@@ -21,29 +21,23 @@ void copy(const py::array& from, py::array& to) {
 py::tuple batch_norm(py::handle x_object, py::handle running_mean_object,
                      py::handle running_var_object, py::handle weight_object,
                      py::handle bias_object, bool training, double eps) {
-  const py::array x = dense("x", x_object);
-  const auto running_mean = optional_dense_as("running_mean", running_mean_object, x);
-  const auto running_var = optional_dense_as("running_var", running_var_object, x);
-  const auto weight = optional_dense_as("weight", weight_object, x);
-  const auto bias = optional_dense_as("bias", bias_object, x);
-  const Shape shape =
-      batch_norm_shape(shape_of(x), optional_shape(running_mean), optional_shape(running_var),
-                       optional_shape(weight), optional_shape(bias), training);
-  const BatchNormShape s = to_batch_norm_shape(shape);
-  py::array y = empty(shape, x), mean = empty({s.C}, x), var = empty({s.C}, x);
-  by_dtype(x, [&](auto zero) {
+  const BatchNormArguments a = batch_norm_arguments(
+      x_object, running_mean_object, running_var_object, weight_object, bias_object, training);
+  const BatchNormShape s = to_batch_norm_shape(a.shape);
+  py::array y = empty(a.shape, a.x), mean = empty({s.C}, a.x), var = empty({s.C}, a.x);
+  by_dtype(a.x, [&](auto zero) {
     using T = decltype(zero);
     T *y_data = mutable_data<T>(y), *mean_data = mutable_data<T>(mean),
       *var_data = mutable_data<T>(var);
-    const T *x_data = data<T>(x), *weight_data = data<T>(weight), *bias_data = data<T>(bias);
+    const T *x_data = data<T>(a.x), *weight_data = data<T>(a.weight), *bias_data = data<T>(a.bias);
     if (!training) {
-      copy<T>(*running_mean, mean);
-      copy<T>(*running_var, var);
+      copy<T>(*a.running_mean, mean);
+      copy<T>(*a.running_var, var);
     } else if (s.count() == 0) {
       std::fill(mean_data, mean_data + s.C, T(0));
       std::fill(var_data, var_data + s.C, T(0));
     }
-    ReleaseGil nogil(x.size() * 8);
+    ReleaseGil nogil(a.x.size() * 8);
     parallel_for(s.C, s.count() * 8, [=](std::int64_t begin, std::int64_t end) {
       const auto& kernels = isa_table<T>().batch_norm;
       if (training && s.count() > 0) kernels.statistics(s, begin, end, x_data, mean_data, var_data);
@@ -57,27 +51,22 @@ py::tuple batch_norm(py::handle x_object, py::handle running_mean_object,
 py::tuple batch_norm_backward(py::handle dy_object, py::handle x_object, py::handle mean_object,
                               py::handle var_object, py::handle weight_object, bool training,
                               double eps, const std::array<bool, 3>& needs) {
-  const py::array x = dense("x", x_object);
-  const py::array dy = dense_as("dy", dy_object, x);
-  const py::array mean = dense_as("mean", mean_object, x), var = dense_as("var", var_object, x);
-  const auto weight = optional_dense_as("weight", weight_object, x);
-  const Shape shape = batch_norm_shape(shape_of(x), shape_of(mean), shape_of(var),
-                                       optional_shape(weight), std::nullopt, training);
-  require_shape("dy", dy, shape);
-  const BatchNormShape s = to_batch_norm_shape(shape);
+  const BatchNormBackwardArguments a = batch_norm_backward_arguments(
+      dy_object, x_object, mean_object, var_object, weight_object, training);
+  const BatchNormShape s = to_batch_norm_shape(a.shape);
   std::optional<py::array> dx, dweight, dbias;
-  if (needs[0]) dx = empty(shape, x);
-  if (needs[1]) dweight = empty({s.C}, x);
-  if (needs[2]) dbias = empty({s.C}, x);
-  by_dtype(x, [&](auto zero) {
+  if (needs[0]) dx = empty(a.shape, a.x);
+  if (needs[1]) dweight = empty({s.C}, a.x);
+  if (needs[2]) dbias = empty({s.C}, a.x);
+  by_dtype(a.x, [&](auto zero) {
     using T = decltype(zero);
     const auto pointer = [](std::optional<py::array>& array) {
       return array ? mutable_data<T>(*array) : nullptr;
     };
     T *dx_data = pointer(dx), *dweight_data = pointer(dweight), *dbias_data = pointer(dbias);
-    const T *dy_data = data<T>(dy), *x_data = data<T>(x), *mean_data = data<T>(mean),
-            *var_data = data<T>(var), *weight_data = data<T>(weight);
-    ReleaseGil nogil(x.size() * 8);
+    const T *dy_data = data<T>(a.dy), *x_data = data<T>(a.x), *mean_data = data<T>(a.mean),
+            *var_data = data<T>(a.var), *weight_data = data<T>(a.weight);
+    ReleaseGil nogil(a.x.size() * 8);
     parallel_for(s.C, s.count() * 8, [=](std::int64_t begin, std::int64_t end) {
       isa_table<T>().batch_norm.backward(s, begin, end, dy_data, x_data, mean_data, var_data,
                                          weight_data, training, eps, dx_data, dweight_data,

@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "bindings/labels.h"
+#include "bindings/cross_entropy_arguments.h"
 #include "bindings/reduction.h"
 #include "cuda/bindings/bindings.h"
 #include "cuda/bindings/single_call.h"
@@ -40,38 +40,15 @@ py::tuple cross_entropy_of(py::handle logits_object, py::handle target_object,
                            py::handle weight_object, double label_smoothing,
                            std::optional<std::int64_t> ignore_index,
                            const std::string& reduction_name, bool return_grad) {
-  const Reduction reduction = to_reduction(reduction_name);
-  check_smoothing(label_smoothing);
-  const py::array logits = dense("logits", logits_object);
-  const Shape shape = shape_of(logits);
-  if (shape.size() < 2)
-    throw ShapeError(message("logits must have shape (N, C) or (N, C, ...), got ", shape));
-  Shape positions_shape = shape;  // (N, ...)
-  positions_shape.erase(positions_shape.begin() + 1);
-  const std::int64_t positions = element_count(positions_shape);
-  const std::optional<py::array> weight = optional_dense_as("weight", weight_object, logits);
-  if (weight) require_shape("weight", *weight, {shape[1]});
-  const bool integers = holds_integers(target_object);
-  const py::array target = integers ? py::reinterpret_borrow<py::array>(target_object)
-                                    : dense_as("target", target_object, logits);
-  const Shape& target_shape = integers ? positions_shape : shape;
-  if (shape_of(target) != target_shape)
-    throw ShapeError(message(
-        "target must have shape ", target_shape, " for logits of shape ", shape, ", got ",
-        shape_of(target),
-        integers ? "" : "; floating targets are probabilities, class labels must be integers"));
-  if (!integers && ignore_index)
-    throw std::invalid_argument("ignore_index is for integer labels; target holds probabilities");
-  const py::array labels =
-      integers ? checked_labels(target, target_shape, shape[1], ignore_index) : py::array();
-
-  return by_dtype(logits, [&](auto zero) {
+  const CrossEntropyArguments a = cross_entropy_arguments(
+      logits_object, target_object, weight_object, label_smoothing, ignore_index, reduction_name);
+  return by_dtype(a.logits, [&](auto zero) {
     using T = decltype(zero);
     py::object loss = py::float_(0.0), gradient = py::none();
-    if (logits.size() == 0) {
-      if (return_grad) gradient = empty(shape, logits);
-      if (reduction == Reduction::kNone) {
-        py::array none = empty(positions_shape, logits);
+    if (a.logits.size() == 0) {
+      if (return_grad) gradient = empty(a.shape, a.logits);
+      if (a.reduction == Reduction::kNone) {
+        py::array none = empty(a.positions_shape, a.logits);
         std::memset(none.mutable_data(), 0, static_cast<std::size_t>(none.nbytes()));
         loss = none;
       }
@@ -79,31 +56,31 @@ py::tuple cross_entropy_of(py::handle logits_object, py::handle target_object,
     }
     Bench<T> bench;
     CrossEntropy<T, std::int64_t> task;
-    task.positions = positions;
-    task.C = shape[1];
-    task.logits = bench.put(logits, false);
-    if (integers) {
-      const auto lying = turned(data<std::int64_t>(labels), shape[0], positions / shape[0]);
+    task.positions = a.positions;
+    task.C = a.classes;
+    task.logits = bench.put(a.logits, false);
+    if (a.integers) {
+      const auto lying = turned(data<std::int64_t>(a.target), a.shape[0], a.positions / a.shape[0]);
       const auto bytes = static_cast<std::int64_t>(lying.size() * sizeof lying[0]);
       char* const to = bench.bytes(bytes);
       copy_to_device(to, lying.data(), bytes);
       task.labels = reinterpret_cast<const std::int64_t*>(to);
     } else {
-      task.probabilities = bench.put(target, false);
+      task.probabilities = bench.put(a.target, false);
     }
-    task.weight = weight ? bench.put(*weight, true) : nullptr;
+    task.weight = a.weight ? bench.put(*a.weight, true) : nullptr;
     task.ignores = ignore_index.has_value();
     task.ignored_label = ignore_index.value_or(0);
     task.smoothing = label_smoothing;
-    task.mean = reduction == Reduction::kMean;
-    task.gradient = return_grad ? bench.room(logits.size()) : nullptr;
-    task.position_losses = bench.room(positions);
-    const LossResult result = loss_result(bench, positions);
+    task.mean = a.reduction == Reduction::kMean;
+    task.gradient = return_grad ? bench.room(a.logits.size()) : nullptr;
+    task.position_losses = bench.room(a.positions);
+    const LossResult result = loss_result(bench, a.positions);
     cross_entropy(task, result, stream());
-    loss = reduction == Reduction::kNone
-               ? py::object(bench.get(task.position_losses, positions_shape, false))
+    loss = a.reduction == Reduction::kNone
+               ? py::object(bench.get(task.position_losses, a.positions_shape, false))
                : py::object(py::float_(value_of(result)));
-    if (return_grad) gradient = bench.get(task.gradient, shape, false);
+    if (return_grad) gradient = bench.get(task.gradient, a.shape, false);
     return py::make_tuple(loss, gradient);
   });
 }
