@@ -63,10 +63,11 @@ class BiasStage final : public Stage<T> {
     const ParameterGradient<T> db(run, node_.b, db_again_);
     if (gradient_.is_array()) {
       T* const sums = db.updates() || db.add() ? run.at(part_) : db.memory();
-      parallel_for(features, gradient_.samples * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
-        isa_table<T>().bias.backward(gradient_.samples, features, begin, end, dy, sums);
-        db.write(begin, end - begin, sums + begin);
-      });
+      parallel_for(
+          features, gradient_.samples * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
+            isa_table<T>().bias.backward(gradient_.samples, features, begin, end, dy, sums);
+            db.write(begin, end - begin, sums + begin);
+          });
       return;
     }
     parallel_for(features, gradient_.blocks() * kBlockLanes * kWorkPerMove,

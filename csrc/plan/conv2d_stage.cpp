@@ -279,19 +279,20 @@ class Conv2dStage final : public Stage<T> {
     // Of k, so many at once; panels take turns, so that w is read along its own rows.
     const bool dense = other == taps;
     const std::int64_t together = dense ? others : taps == 1 ? kBlockLanes : 1;
-    parallel_for(
-        shape_.groups * panels, width * depth * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
-          T* const packed = scratch<T>(width * together * taps + kBlockLanes);
-          for (std::int64_t i = 0; i < others; i += together)
-            for (std::int64_t unit = begin; unit < end; ++unit) {
-              const std::int64_t group = unit / panels, start = unit % panels * width;
-              const std::int64_t count = std::min(together, others - i) * taps;
-              kernels.pack(width, std::min(width, sweep.rows - start), count,
-                           w + group * sweep.rows * depth + start * row + i * other, row,
-                           dense || taps > 1 ? 1 : other, packed);
-              std::copy_n(packed, width * count, to + unit * width * depth + i * taps * width);
-            }
-        });
+    parallel_for(shape_.groups * panels, width * depth * kWorkPerMove,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   T* const packed = scratch<T>(width * together * taps + kBlockLanes);
+                   for (std::int64_t i = 0; i < others; i += together)
+                     for (std::int64_t unit = begin; unit < end; ++unit) {
+                       const std::int64_t group = unit / panels, start = unit % panels * width;
+                       const std::int64_t count = std::min(together, others - i) * taps;
+                       kernels.pack(width, std::min(width, sweep.rows - start), count,
+                                    w + group * sweep.rows * depth + start * row + i * other, row,
+                                    dense || taps > 1 ? 1 : other, packed);
+                       std::copy_n(packed, width * count,
+                                   to + unit * width * depth + i * taps * width);
+                     }
+                 });
   }
 
   // The bias gradient of each of these blocks, in its shard.
@@ -299,9 +300,9 @@ class Conv2dStage final : public Stage<T> {
     const std::int64_t plane = layer_.dy.plane(), first = blocks.begin * shape_.O;
     parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove / 8,
                  [&](std::int64_t begin, std::int64_t end) {
-                   isa_table<T>().dot_product.sum_rows(
-                       end - begin, plane, 1, 0, layer_.dy.pixels(), dy + (first + begin) * plane,
-                       false, run.at(bias_shards_) + first + begin);
+                   isa_table<T>().dot_product.sum_rows(end - begin, plane, 1, 0, layer_.dy.pixels(),
+                                                       dy + (first + begin) * plane, false,
+                                                       run.at(bias_shards_) + first + begin);
                  });
   }
 
