@@ -276,7 +276,8 @@ class Conv2dStage final : public Stage<T> {
     const auto& kernels = isa_table<T>().outer_product;
     const std::int64_t width = sweep.panel_rows, taps = this->taps(), depth = sweep.a_row;
     const std::int64_t panels = (sweep.rows + width - 1) / width;
-    // Of k, so many at once; panels take turns, so that w is read along its own rows.
+    // Of k, so many at once; panels take turns, so that w is read along its own rows. They are
+    // packed beside, since what is written behind them may be another thread's.
     const bool dense = other == taps;
     const std::int64_t together = dense ? others : taps == 1 ? kBlockLanes : 1;
     parallel_for(shape_.groups * panels, width * depth * kWorkPerMove,
@@ -298,7 +299,7 @@ class Conv2dStage final : public Stage<T> {
   // The bias gradient of each of these blocks, in its shard.
   void bias_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const std::int64_t plane = layer_.dy.plane(), first = blocks.begin * shape_.O;
-    parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove / 8,
+    parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    isa_table<T>().dot_product.sum_rows(end - begin, plane, 1, 0, layer_.dy.pixels(),
                                                        dy + (first + begin) * plane, false,

@@ -55,6 +55,7 @@ class PointwiseStage final : public Stage<T> {
 
  private:
   bool reads_x() const { return node_.kind == Pointwise::leaky_relu; }
+
   void apply(std::int64_t count, const T* x, T* y) const {
     const IsaTable<T>& k = isa_table<T>();
     switch (node_.kind) {

@@ -1,5 +1,6 @@
 // Dense layers of a few samples, which are rows of arrays. The weights, which are most of what is
-// read, are read once and as they lie.
+// read, are read once and as they lie. Where it is the outputs that are few, weights and samples
+// change places.
 #pragma once
 
 #include <cstdint>
