@@ -14,7 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 try:
-    from pynn._core import __version__, get_num_threads, set_num_threads
+    from pynn._core import (
+        __version__,
+        get_num_threads,
+        get_winograd,
+        set_num_threads,
+        set_winograd,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         f"the compiled part of pynn is not in {__path__[0]}; in a clone of the repository, install "
@@ -80,7 +86,7 @@ __all__ = [
     "DownloadError", "FormatError", "LabelError", "LibraryError", "MissingExtraError",
     "NonFiniteError", "OperatorError", "PynnError", "ShapeError", "StateError", "__version__",
     "backend", "compile", "cuda", "data", "default_rng", "evaluate", "fit", "get_backend",
-    "get_cmake_dir", "get_include", "get_num_threads", "get_seed", "init", "io", "load_inline",
-    "load_library", "manual_seed", "nn", "ops", "optim", "set_num_threads", "show_config",
-    "summary", "testing", "train",
+    "get_cmake_dir", "get_include", "get_num_threads", "get_seed", "get_winograd", "init", "io",
+    "load_inline", "load_library", "manual_seed", "nn", "ops", "optim", "set_num_threads",
+    "set_winograd", "show_config", "summary", "testing", "train",
 ]  # fmt: skip

@@ -8,6 +8,7 @@
 #include "bindings/update_settings.h"
 #include "bindings/window_arguments.h"
 #include "plan/plan.h"
+#include "plan/winograd.h"
 #include "shapes/window.h"
 
 namespace pynn {
@@ -319,7 +320,8 @@ class TypedPass final : public AnyPass {
     return data<T>(array);
   }
   bool takes(py::handle x) const {
-    return is_plain<T>(x, plan_.value(input_).shape) && num_threads() == threads_;
+    return is_plain<T>(x, plan_.value(input_).shape) && num_threads() == threads_ &&
+           winograd_enabled() == winograd_;
   }
   bool is_labels(py::handle target) const {
     if (is_plain<std::int64_t>(target, labels_shape_)) return true;
@@ -334,6 +336,7 @@ class TypedPass final : public AnyPass {
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
   const int threads_ = num_threads();
+  const bool winograd_ = winograd_enabled();
   int input_ = -1, output_ = -1;
   Shape labels_shape_;
   double smoothing_ = 0;

@@ -1,5 +1,6 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "plan/winograd.h"
 #include "runtime/cpu.h"
 #include "runtime/thread_pool.h"
 
@@ -13,6 +14,7 @@ py::dict config() {
   result["available_isas"] = available_isas();
   result["threads"] = num_threads();
   result["usable_processors"] = usable_processors();
+  result["winograd"] = winograd_enabled();
 #if defined(__clang__)
   result["compiler"] = "clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -47,6 +49,8 @@ void bind_runtime(py::module_& m) {
   using namespace py::literals;
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "count"_a);
+  m.def("get_winograd", &winograd_enabled);
+  m.def("set_winograd", &enable_winograd, py::arg("enabled").noconvert());
   m.def("config", &config);
   m.def("fma_loop", &fma_loop, "iterations"_a, "double_precision"_a);
 }

@@ -8,6 +8,7 @@
 
 #include "plan/kernel_columns.h"
 #include "plan/plan.h"
+#include "plan/winograd.h"
 #include "threaded/conv2d.h"
 
 namespace pynn::planned {
@@ -56,14 +57,14 @@ PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted) {
   return graph;
 }
 
-using Key = std::array<std::int64_t, 23>;
+using Key = std::array<std::int64_t, 24>;
 
 Key key_of(const Conv2dShape& s, const Wanted& wanted) {
   const Window& w = s.window;
   return {s.N,           s.C,         s.O,       s.groups,  w.H,          w.W,
           w.KH,          w.KW,        w.OH,      w.OW,      w.stride_h,   w.stride_w,
           w.top,         w.bottom,    w.left,    w.right,   w.dilation_h, w.dilation_w,
-          num_threads(), wanted.bias, wanted.dx, wanted.dw, wanted.db};
+          num_threads(), wanted.bias, wanted.dx, wanted.dw, wanted.db,    winograd_enabled()};
 }
 
 // Plans of the latest calls of a thread, the latest first, each with its memory as long as there is

@@ -7,6 +7,7 @@
 #include "plan/kernel_columns.h"
 #include "plan/products.h"
 #include "plan/sweep.h"
+#include "plan/winograd.h"
 #include "runtime/scratch.h"
 #include "threaded/products.h"
 
@@ -46,12 +47,16 @@ class Conv2dStage final : public Stage<T> {
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
       : shape_(node.shape), layer_(builder, node, gradients) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
+    const bool winograd = winograd_enabled() && suits_winograd(shape_);
     if (KernelColumns::suits(shape_)) {
       kernel_columns_.emplace(shape_, layer_.x, layer_.y);
       parts_ = builder.arena.add_blocks(
           layer_.y.blocks(),
           kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)), builder.segment,
           builder.segment);
+    } else if (winograd) {
+      winograd_forward_.emplace(shape_, layer_.x, layer_.y, Direction::forward);
+      panels_ = builder.forward_scratch(winograd_forward_->weight_elements());
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
       if (reads_far(forward_, layer_.x)) {
@@ -60,7 +65,10 @@ class Conv2dStage final : public Stage<T> {
       }
     }
     if (!builder.backward) return;
-    if (layer_.needs_dx()) {
+    if (layer_.needs_dx() && winograd) {
+      winograd_backward_.emplace(shape_, layer_.dy, layer_.dx, Direction::backward);
+      transposed_ = builder.backward_scratch(winograd_backward_->weight_elements());
+    } else if (layer_.needs_dx()) {
       backward_ = backward_sweep(shape_, layer_.dx, layer_.dy, tile, sizeof(T));
       lay_in_panels(backward_,
                     reads_far(backward_, layer_.dy) ? isa_table<T>().outer_product.rows : 1);
@@ -94,12 +102,18 @@ class Conv2dStage final : public Stage<T> {
 
   void begin_forward(const Run<T>& run) const override {
     const std::int64_t channels = shape_.C / shape_.groups;
-    if (panels_ >= 0)
+    if (winograd_forward_)
+      winograd_forward_->transform(layer_.weights(run), run.at(panels_));
+    else if (panels_ >= 0)
       lay_out(forward_, layer_.weights(run), channels * taps(), channels, taps(), run.at(panels_));
   }
 
   void forward(const Run<T>& run, BlockRange blocks) const override {
     if (kernel_columns_) return forward_by_columns(run, blocks);
+    if (winograd_forward_)
+      return winograd_forward_->run(blocks, run.at(panels_), run.at(layer_.x_data, blocks),
+                                    {layer_.bias(run), false, layer_.relu, nullptr},
+                                    run.at(layer_.y_data, blocks));
     OuterProduct<T> product{};
     product.bias = layer_.bias(run);
     product.relu = layer_.relu;
@@ -111,7 +125,9 @@ class Conv2dStage final : public Stage<T> {
 
   void begin_backward(const Run<T>& run) const override {
     const std::int64_t outputs = shape_.O / shape_.groups, channels = shape_.C / shape_.groups;
-    if (layer_.needs_dx())
+    if (winograd_backward_)
+      winograd_backward_->transform(layer_.weights(run), run.at(transposed_));
+    else if (layer_.needs_dx())
       lay_out(backward_, layer_.weights(run), taps(), outputs, channels * taps(),
               run.at(transposed_));
   }
@@ -120,7 +136,12 @@ class Conv2dStage final : public Stage<T> {
     T* const dy = layer_.pass_relu(run, blocks);
     if (layer_.needs_dw) weight_gradients(run, blocks, dy);
     if (layer_.needs_db) bias_gradients(run, blocks, dy);
-    if (layer_.needs_dx()) {
+    if (winograd_backward_) {
+      winograd_backward_->run(blocks, run.at(transposed_), dy,
+                              {nullptr, layer_.adds_dx(), false,
+                               layer_.masks_dx ? run.at(layer_.x_data, blocks) : nullptr},
+                              run.at(layer_.dx_data, blocks));
+    } else if (layer_.needs_dx()) {
       OuterProduct<T> product{};
       product.accumulate = layer_.adds_dx();
       product.mask = layer_.masks_dx ? run.at(layer_.x_data, blocks) : nullptr;
@@ -138,13 +159,17 @@ class Conv2dStage final : public Stage<T> {
   StageReport report() const override {
     const Window& w = shape_.window;
     const std::int64_t flops =
-        layer_.y.blocks() *
-        (kernel_columns_ ? kernel_columns_->flops() : forward_.flops * shape_.groups);
-    StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
-                               " channels", layer_.relu ? " + relu" : ""),
-                       flops, 0};
+        layer_.y.blocks() * (kernel_columns_     ? kernel_columns_->flops()
+                             : winograd_forward_ ? winograd_forward_->flops()
+                                                 : forward_.flops * shape_.groups);
+    StageReport report{
+        message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O, " channels",
+                winograd_forward_ ? ", Winograd" : "", layer_.relu ? " + relu" : ""),
+        flops, 0};
     if (layer_.needs_dx())
-      report.backward_flops += backward_.flops * layer_.y.blocks() * shape_.groups;
+      report.backward_flops +=
+          layer_.y.blocks() *
+          (winograd_backward_ ? winograd_backward_->flops() : backward_.flops * shape_.groups);
     if (layer_.needs_dw)
       report.backward_flops += 2 * weight_count() * (shifts_.empty() ? w.OH * w.OW : w.H * w.W) *
                                layer_.y.blocks() * kBlockLanes;
@@ -480,6 +505,7 @@ class Conv2dStage final : public Stage<T> {
   int panels_ = -1, transposed_ = -1;   // weights in panels, for y and dx
   Sweep forward_, backward_;
   std::optional<KernelColumns> kernel_columns_;  // instead of forward_
+  std::optional<Winograd<T>> winograd_forward_, winograd_backward_;
   int parts_ = -1;
   std::vector<std::int32_t> taps_, positions_;
   std::vector<std::int32_t> shifts_;  // of dy, by tap; empty: the gradient sums over pixels of y

@@ -34,6 +34,7 @@
 #include "simd/few_rows.h"
 #include "simd/outer_product.h"
 #include "simd/sample_blocks.h"
+#include "simd/winograd.h"
 
 // Every kernel and tile once: the name of its struct, and of its member in the table.
 #define PYNN_KERNELS(X)           \
@@ -66,7 +67,8 @@
   X(Sigmoid, sigmoid)             \
   X(Softmax, softmax)             \
   X(SumOfSquares, sum_of_squares) \
-  X(Tanh, tanh)
+  X(Tanh, tanh)                   \
+  X(Winograd, winograd)
 
 namespace pynn {
 

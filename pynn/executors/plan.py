@@ -342,10 +342,15 @@ class FusedPass:
         self._run.backward_all(dy, self._last)
 
 
+def plan_settings() -> tuple[int, bool]:
+    """What a plan depends on beside its graph: threads, and whether Winograd's filtering is on."""
+    return _core.get_num_threads(), _core.get_winograd()
+
+
 def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
     """The plan for this graph and these gradients; None where a value has not the batch as its
     first axis, or no elements."""
-    key = (_core.get_num_threads(), None if needed is None else tuple(needed))
+    key = (plan_settings(), None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]
     except KeyError:
@@ -360,7 +365,7 @@ def evaluation_for(graph: Graph) -> Evaluation | None:
     plan = plan_for(graph, None)
     if plan is None or plan.core.foreign or len(graph.inputs) != 1 or not binds(graph):
         return None
-    key = (_core.get_num_threads(), "evaluation")
+    key = (plan_settings(), "evaluation")
     if key not in graph.plans:
         graph.plans.setdefault(key, Evaluation(plan))
     evaluation: Evaluation = graph.plans[key]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pynn import cuda, executors
-from pynn._core import get_num_threads
 from pynn.backends import get_backend, get_precision
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
@@ -22,6 +21,7 @@ from pynn.executors.plan import (
     binds,
     checked_plan,
     plan_for,
+    plan_settings,
 )
 from pynn.graph import Array, Graph, Shape, Stored, plain_array
 from pynn.nn.losses import Loss
@@ -59,7 +59,7 @@ class FusedStep:
         device: the step on a GPU, or None.
         run: the step on the processor, in which each parameter is updated as soon as its gradient
             is known, or None.
-        threads: how many it was made for.
+        made_for: the settings of plans it was made with.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FusedStep:
     ) -> None:
         self.graph, self.optimizer, self.groups = graph, optimizer, groups
         self.run, self.device = run, device
-        self.threads = get_num_threads()
+        self.made_for = plan_settings()
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -320,7 +320,7 @@ class CompiledStep:
         change, key = latest_change(), self._key(shape)
         known = self._fused.get(key)
         fits = known is None or (
-            known.threads == get_num_threads() and known.optimizer is self.optimizer
+            known.made_for == plan_settings() and known.optimizer is self.optimizer
         )
         if self._change is change and key in self._current and key in self._fused and fits:
             return known
@@ -403,7 +403,7 @@ class CompiledStep:
             return loss
         fused.run.prepare(get_seed(), self.model._run_steps, settings, None)
         output = fused.run.forward(array)
-        if output is None:  # another thread has just changed the number of threads
+        if output is None:  # another thread has just changed what plans depend on
             return self._plain(array, target)
         value, gradient = self._loss_of(output, target)
         fused.run.backward(gradient)

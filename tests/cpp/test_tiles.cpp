@@ -406,3 +406,119 @@ TEST(sample_blocks) {
 }
 
 PYNN_TEST_MAIN
+
+namespace {
+
+struct WinogradCase {
+  std::int64_t channels, outputs, height, width, top, left, below, right;
+  bool turned, bias, accumulate, relu, mask;
+};
+
+// A convolution of one block by the transforms, with the products between them as loops.
+template <typename T>
+void check_winograd(const WinogradCase& c) {
+  check_kernel<T>("winograd", 2e3, [&](const IsaTable<T>& k, Arrays<T>& arrays) {
+    const std::int64_t OH = c.height + c.top + c.below - 2, OW = c.width + c.left + c.right - 2;
+    const std::int64_t plane = c.height * c.width * kLanes16, y_plane = OH * OW * kLanes16;
+    const T* const x = arrays.input(c.channels * plane);
+    const T* const g = arrays.input(c.channels * 9 * c.outputs + kLanes16);
+    std::vector<WinogradTile> read, written;
+    for (std::int64_t h = 0; h < OH; h += 2)
+      for (std::int64_t w = 0; w < OW; w += 2) {
+        WinogradTile in{((h - c.top) * c.width + w - c.left) * kLanes16, 0};
+        WinogradTile out{(h * OW + w) * kLanes16, 0};
+        for (std::int64_t i = 0; i < 16; ++i) {
+          const std::int64_t row = h - c.top + i / 4, column = w - c.left + i % 4;
+          if (row >= 0 && row < c.height && column >= 0 && column < c.width) in.inside |= 1u << i;
+        }
+        for (std::int64_t i = 0; i < 4; ++i)
+          if (h + i / 2 < OH && w + i % 2 < OW) out.inside |= 1u << i;
+        read.push_back(in);
+        written.push_back(out);
+      }
+    const auto tiles = static_cast<std::int64_t>(read.size()), line = tiles * kLanes16;
+    const std::int64_t point = c.channels * line, g_point = c.channels * c.outputs + kLanes16;
+    T* const v = Arrays<T>::scratch(16 * point);
+    arrays.ranges(c.channels, [&](std::int64_t begin, std::int64_t end) {
+      k.winograd.input({end - begin, tiles, read.data(), plane, c.width * kLanes16, point, line},
+                       x + begin * plane, v + begin * line);
+    });
+    T* const u = Arrays<T>::scratch(16 * g_point);
+    k.winograd.weights(c.outputs, c.channels, c.turned, g, g_point, u);
+    const std::int64_t m_point = c.outputs * line;
+    T* const m = Arrays<T>::scratch(16 * m_point + 1);
+    for (std::int64_t p = 0; p < 16; ++p)
+      for (std::int64_t o = 0; o < c.outputs; ++o)
+        for (std::int64_t i = 0; i < line; ++i) {
+          T sum = 0;
+          for (std::int64_t channel = 0; channel < c.channels; ++channel)
+            sum += u[p * g_point + channel * c.outputs + o] * v[p * point + channel * line + i];
+          m[p * m_point + o * line + i] = sum;
+        }
+    const T* const bias = c.bias ? arrays.input(c.outputs) : nullptr;
+    const T* const mask = c.mask ? arrays.input(c.outputs * y_plane) : nullptr;
+    T* const y = arrays.updated(c.outputs * y_plane);
+    const std::vector<T> before(y, y + c.outputs * y_plane);
+    arrays.ranges(c.outputs, [&](std::int64_t begin, std::int64_t end) {
+      k.winograd.output({end - begin, tiles, written.data(), y_plane, OW * kLanes16, m_point, line},
+                        m + begin * line,
+                        {bias ? bias + begin : nullptr, c.accumulate, c.relu,
+                         mask ? mask + begin * y_plane : nullptr},
+                        y + begin * y_plane);
+    });
+    for (std::int64_t o = 0; o < c.outputs; ++o)
+      for (std::int64_t i = 0; i < y_plane; ++i) {
+        const std::int64_t h = i / kLanes16 / OW, w = i / kLanes16 % OW, at = o * y_plane + i;
+        double expected =
+            c.accumulate ? static_cast<double>(before[static_cast<std::size_t>(at)]) : 0.0;
+        if (bias) expected += static_cast<double>(bias[o]);
+        for (std::int64_t channel = 0; channel < c.channels; ++channel)
+          for (std::int64_t tap = 0; tap < 9; ++tap) {
+            const std::int64_t row = h - c.top + tap / 3, column = w - c.left + tap % 3;
+            if (row < 0 || row >= c.height || column < 0 || column >= c.width) continue;
+            expected +=
+                static_cast<double>(g[(channel * 9 + (c.turned ? 8 - tap : tap)) * c.outputs + o]) *
+                static_cast<double>(
+                    x[channel * plane + (row * c.width + column) * kLanes16 + i % kLanes16]);
+          }
+        if (c.relu) expected = std::max(expected, 0.0);
+        if (mask && mask[at] <= 0) expected = 0;
+        CHECK(std::fabs(static_cast<double>(y[at]) - expected) <=
+                  100 * static_cast<double>(c.channels + 1) * kEps<T>,
+              "winograd", c.channels, c.outputs, c.height, c.width, "at", o, i, y[at], expected);
+      }
+  });
+}
+
+}  // namespace
+
+TEST(winograd) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    int turn = 0;
+    for (std::int64_t height : {1, 2, 3, 6, 7})
+      for (std::int64_t width : {1, 4, 5})
+        for (std::int64_t channels : {1, 5})
+          for (std::int64_t outputs : {1, 6, 18}) {
+            ++turn;
+            check_winograd<T>({channels, outputs, height, width, 1 + turn % 2, 1 + turn / 2 % 2,
+                               turn % 3 == 2 ? 2 : 1, 1, turn % 5 == 0, turn % 3 == 0,
+                               turn % 4 == 0, turn % 7 == 0, turn % 6 == 0});
+          }
+  });
+}
+
+TEST(winograd_carries_nan_and_infinity) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const std::string& isa : available_isas()) {
+    float points[16 * kLanes16] = {};
+    for (int p = 0; p < 16; ++p) points[p * kLanes16 + 1] = nan;
+    points[2] = infinity, points[3] = -infinity;
+    float y[kLanes16];
+    const WinogradTile tile{0, 1};
+    isa_tables(isa).f32.winograd.output({1, 1, &tile, kLanes16, kLanes16, kLanes16, kLanes16},
+                                        points, {nullptr, false, true, nullptr}, y);
+    CHECK(y[0] == 0 && std::isnan(y[1]) && y[2] == infinity && y[3] == 0, isa);
+  }
+}

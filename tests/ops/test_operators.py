@@ -39,8 +39,8 @@ def test_every_operator_has_samples_and_refusals():
 def test_kernels_of_both_back_ends_have_the_same_names():
     native = {name for name in dir(_core) if not name.startswith("_")}
     machine = {
-        "config", "fma_loop", "get_num_threads", "set_num_threads", "Plan", "Pass", "host",
-        "abi_version", "read_library", "LibraryOperator",
+        "config", "fma_loop", "get_num_threads", "set_num_threads", "get_winograd", "set_winograd",
+        "Plan", "Pass", "host", "abi_version", "read_library", "LibraryOperator",
     }  # fmt: skip
     rules = {name for name in native if name.endswith(("_shape", "_geometry"))}
     assert set(reference.__all__) == native - machine - rules
