@@ -349,6 +349,7 @@ class Plan:
             ]
         ],
         output: int,
+        winograd: bool,  # whether convolutions may be computed by Winograd's filtering
     ) -> None: ...
     def start(self) -> Pass: ...
     @property

@@ -321,7 +321,7 @@ class TypedPass final : public AnyPass {
   }
   bool takes(py::handle x) const {
     return is_plain<T>(x, plan_.value(input_).shape) && num_threads() == threads_ &&
-           winograd_enabled() == winograd_;
+           winograd_enabled() == plan_.winograd();
   }
   bool is_labels(py::handle target) const {
     if (is_plain<std::int64_t>(target, labels_shape_)) return true;
@@ -336,7 +336,6 @@ class TypedPass final : public AnyPass {
   const std::unique_ptr<Memory> memory_;
   Run<T> run_;
   const int threads_ = num_threads();
-  const bool winograd_ = winograd_enabled();
   int input_ = -1, output_ = -1;
   Shape labels_shape_;
   double smoothing_ = 0;
@@ -384,13 +383,14 @@ class TypedPlan final : public AnyPlan {
 std::unique_ptr<AnyPlan> make_plan(bool is_double, const std::vector<Shape>& shapes,
                                    const std::vector<bool>& stored, const std::vector<bool>& needed,
                                    const std::vector<int>& inputs, const py::list& nodes,
-                                   int output) {
+                                   int output, bool winograd) {
   PlanGraph graph;
   graph.shapes = shapes;
   graph.stored.assign(stored.begin(), stored.end());
   graph.needed.assign(needed.begin(), needed.end());
   graph.inputs = inputs;
   graph.output = output;
+  graph.winograd = winograd;
   const NodeReader reader(graph);
   for (const py::handle item : nodes) {
     const auto node = py::reinterpret_borrow<py::tuple>(item);
@@ -430,7 +430,7 @@ void bind_plan(py::module_& m) {
       .def("write_gradient", &AnyPass::write_gradient, "value"_a, "array"_a, "add"_a);
   py::class_<AnyPlan>(m, "Plan")
       .def(py::init(&make_plan), "is_double"_a, "shapes"_a, "stored"_a, "needed"_a, "inputs"_a,
-           "nodes"_a, "output"_a)
+           "nodes"_a, "output"_a, "winograd"_a)
       .def("start", &AnyPlan::start)
       .def_property_readonly("foreign", &AnyPlan::foreign)
       .def_property_readonly("takes_labels", &AnyPlan::takes_labels)

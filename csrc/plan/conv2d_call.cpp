@@ -38,7 +38,7 @@ bool in_blocks(const Conv2dShape& s, bool backward) {
          ((backward && w.KH * w.KW > 1) || work >= kReuse * elements || KernelColumns::suits(s));
 }
 
-PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted) {
+PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted, bool winograd) {
   const Window& window = s.window;
   PlanGraph graph;
   graph.shapes = {{s.N, s.C, window.H, window.W},
@@ -54,17 +54,18 @@ PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted) {
   node.b = wanted.bias || wanted.db ? kB : -1;
   graph.nodes = {node};
   graph.output = kY;
+  graph.winograd = winograd;
   return graph;
 }
 
 using Key = std::array<std::int64_t, 24>;
 
-Key key_of(const Conv2dShape& s, const Wanted& wanted) {
+Key key_of(const Conv2dShape& s, const Wanted& wanted, bool winograd) {
   const Window& w = s.window;
   return {s.N,           s.C,         s.O,       s.groups,  w.H,          w.W,
           w.KH,          w.KW,        w.OH,      w.OW,      w.stride_h,   w.stride_w,
           w.top,         w.bottom,    w.left,    w.right,   w.dilation_h, w.dilation_w,
-          num_threads(), wanted.bias, wanted.dx, wanted.dw, wanted.db,    winograd_enabled()};
+          num_threads(), wanted.bias, wanted.dx, wanted.dw, wanted.db,    winograd};
 }
 
 // Plans of the latest calls of a thread, the latest first, each with its memory as long as there is
@@ -80,11 +81,12 @@ class Plans {
   };
 
   Entry& find(const Conv2dShape& s, const Wanted& wanted) {
-    const Key key = key_of(s, wanted);
+    const bool winograd = winograd_enabled();
+    const Key key = key_of(s, wanted, winograd);
     const auto known = std::find_if(entries_.begin(), entries_.end(),
                                     [&](const Entry& entry) { return entry.key == key; });
     if (known == entries_.end())
-      entries_.emplace_front(key, graph_of(s, wanted));
+      entries_.emplace_front(key, graph_of(s, wanted, winograd));
     else
       entries_.splice(entries_.begin(), entries_, known);
     if (entries_.size() > kMostEntries) entries_.pop_back();

@@ -47,14 +47,13 @@ class Conv2dStage final : public Stage<T> {
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
       : shape_(node.shape), layer_(builder, node, gradients) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
-    const bool winograd = winograd_enabled() && suits_winograd(shape_);
     if (KernelColumns::suits(shape_)) {
       kernel_columns_.emplace(shape_, layer_.x, layer_.y);
       parts_ = builder.arena.add_blocks(
           layer_.y.blocks(),
           kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)), builder.segment,
           builder.segment);
-    } else if (winograd) {
+    } else if (builder.winograd && suits_winograd(shape_, Direction::forward)) {
       winograd_forward_.emplace(shape_, layer_.x, layer_.y, Direction::forward);
       panels_ = builder.forward_scratch(winograd_forward_->weight_elements());
     } else {
@@ -65,7 +64,7 @@ class Conv2dStage final : public Stage<T> {
       }
     }
     if (!builder.backward) return;
-    if (layer_.needs_dx() && winograd) {
+    if (layer_.needs_dx() && builder.winograd && suits_winograd(shape_, Direction::backward)) {
       winograd_backward_.emplace(shape_, layer_.dy, layer_.dx, Direction::backward);
       transposed_ = builder.backward_scratch(winograd_backward_->weight_elements());
     } else if (layer_.needs_dx()) {

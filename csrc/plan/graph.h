@@ -54,6 +54,7 @@ struct PlanGraph {
   std::vector<int> inputs;
   std::vector<PlanNode> nodes;
   int output = -1;
+  bool winograd = false;  // whether convolutions may be computed by Winograd's filtering
 
   bool trains() const { return !needed.empty(); }
 };

@@ -32,6 +32,7 @@ class Plan {
   int backward(const Run<T>& run, int node) const;
 
   bool takes_labels() const { return pynn::takes_labels(graph_); }
+  bool winograd() const { return graph_.winograd; }
   // Forward, and the loss: the gradient of the output is written, and as much of the backward pass
   // done as updates nothing. `loss` has labels, their scale and memory for the losses.
   void forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const;

@@ -66,6 +66,7 @@ struct Builder {
   Arena& arena;
   int segment = 0, segments = 0;
   bool backward = false;  // whether this node has a backward pass
+  bool winograd = false;  // as in the graph
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
   int backward_time() const { return 2 * segments - segment; }

@@ -71,7 +71,7 @@ std::vector<NodeStage<T>> make_stages(const PlanGraph& graph, std::vector<Segmen
         }
         gradients.push_back(mode);
       }
-      Builder<T> builder{values, arena, number, count, has_backward};
+      Builder<T> builder{values, arena, number, count, has_backward, graph.winograd};
       stage = make_stage(builder, node, gradients);
       if (stage) segment.work += stage->report().flops / y.layout.blocks() + 4 * y.layout.block();
     }

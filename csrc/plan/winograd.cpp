@@ -52,13 +52,15 @@ std::int64_t spaced(std::int64_t elements) {
 bool winograd_enabled() { return enabled.load(std::memory_order_relaxed); }
 void enable_winograd(bool wanted) { enabled.store(wanted, std::memory_order_relaxed); }
 
-bool suits_winograd(const Conv2dShape& shape) {
+bool suits_winograd(const Conv2dShape& shape, Direction direction) {
   constexpr std::int64_t kChannels = 40;  // fewer pay for the transforms too rarely
   const Window& w = shape.window;
   if (w.KH != 3 || w.KW != 3 || w.stride_h != 1 || w.stride_w != 1 || w.dilation_h != 1 ||
       w.dilation_w != 1 || std::min(shape.C, shape.O) < kChannels * shape.groups)
     return false;
-  const std::int64_t products = kPoints * tiles_along(w.OH) * tiles_along(w.OW);
+  const bool forward = direction == Direction::forward;
+  const std::int64_t products =
+      kPoints * tiles_along(forward ? w.OH : w.H) * tiles_along(forward ? w.OW : w.W);
   const std::int64_t taps = taps_along(w.OH, w.top, w.H) * taps_along(w.OW, w.left, w.W);
   return 20 * products <= 13 * taps;
 }
@@ -74,7 +76,8 @@ Winograd<T>::Winograd(const Conv2dShape& shape, const Layout& from, const Layout
   const std::int64_t most_rows = isa_table<T>().outer_product.rows;
   const std::int64_t least = (rows() + most_rows - 1) / most_rows;
   panel_rows_ = (rows() + least - 1) / least;
-  // What a strip reads of images stays in the second-level cache, while all weights pass.
+  // Few tiles, so that what a strip reads of images stays in the second-level cache, or nearly so,
+  // while all weights pass; but a whole tile of the products.
   constexpr std::int64_t kCacheBytes = 768 * 1024, kLeastTiles = 4;
   const auto tiles = static_cast<std::int64_t>(read_.size());
   const std::int64_t most = std::max(

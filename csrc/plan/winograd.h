@@ -20,7 +20,7 @@ bool winograd_enabled();
 void enable_winograd(bool enabled);
 
 // Whether it is possible, and worth it.
-bool suits_winograd(const Conv2dShape& shape);
+bool suits_winograd(const Conv2dShape& shape, Direction direction);
 
 template <typename T>
 class Winograd {

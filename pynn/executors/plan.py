@@ -59,12 +59,12 @@ class Plan:
 
     _foreign = " (not in plans: runs on arrays (N, ...))"
 
-    def __init__(self, graph: Graph, needed: Sequence[bool] | None) -> None:
+    def __init__(self, graph: Graph, needed: Sequence[bool] | None, winograd: bool = False) -> None:
         stored = [
             number in graph.variables or number in graph.constants
             for number in range(len(graph.shapes))
         ]
-        self.graph, self.needed = graph, needed
+        self.graph, self.needed, self.winograd = graph, needed, winograd
         self.free: list[Any] = []
         self.core = self._compile(
             graph.dtype == np.float64,
@@ -87,7 +87,7 @@ class Plan:
         )
 
     def _compile(self, *graph: Any) -> Any:
-        return _core.Plan(*graph)
+        return _core.Plan(*(*graph, self.winograd))
 
     def _start(self) -> Any:
         try:
@@ -347,25 +347,30 @@ def plan_settings() -> tuple[int, bool]:
     return _core.get_num_threads(), _core.get_winograd()
 
 
-def plan_for(graph: Graph, needed: Sequence[bool] | None) -> Plan | None:
+def plan_for(
+    graph: Graph, needed: Sequence[bool] | None, settings: tuple[int, bool] | None = None
+) -> Plan | None:
     """The plan for this graph and these gradients; None where a value has not the batch as its
-    first axis, or no elements."""
-    key = (plan_settings(), None if needed is None else tuple(needed))
+    first axis, or no elements. settings: those of now, unless given."""
+    threads, winograd = settings or plan_settings()
+    key = (threads, winograd, None if needed is None else tuple(needed))
     try:
         plan: Plan | None = graph.plans[key]
     except KeyError:
         # Threads that come here at once make a plan each, and keep the first.
-        plan = graph.plans.setdefault(key, Plan(graph, needed) if _fits(graph) else None)
+        made = Plan(graph, needed, winograd) if _fits(graph) else None
+        plan = graph.plans.setdefault(key, made)
     return plan
 
 
 def evaluation_for(graph: Graph) -> Evaluation | None:
     """What runs this graph forward with everything bound; None where it must be run node by node,
     some nodes are not in plans, or what it reads must be converted."""
-    plan = plan_for(graph, None)
+    settings = plan_settings()
+    plan = plan_for(graph, None, settings)
     if plan is None or plan.core.foreign or len(graph.inputs) != 1 or not binds(graph):
         return None
-    key = (plan_settings(), "evaluation")
+    key = (*settings, "evaluation")
     if key not in graph.plans:
         graph.plans.setdefault(key, Evaluation(plan))
     evaluation: Evaluation = graph.plans[key]

@@ -69,15 +69,16 @@ class FusedStep:
         groups: list[FusedGroup],
         run: FusedPass | None,
         device: Any,
+        made_for: tuple[int, bool],
     ) -> None:
         self.graph, self.optimizer, self.groups = graph, optimizer, groups
         self.run, self.device = run, device
-        self.made_for = plan_settings()
+        self.made_for = made_for
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
         """None where updates cannot be part of the step."""
-        wanted = trained_by(optimizer)
+        wanted, made_for = trained_by(optimizer), plan_settings()
         _check_trained(graph, wanted)
         if len(graph.inputs) != 1:
             return None
@@ -91,8 +92,10 @@ class FusedStep:
             groups = optimizer.fused_groups(on_device.trained())
             if any(group.settings() is None for group in groups):
                 return None
-            return FusedStep(graph, optimizer, groups, None, DevicePass(on_device, groups))
-        plan = plan_for(graph, needed)
+            return FusedStep(
+                graph, optimizer, groups, None, DevicePass(on_device, groups), made_for
+            )
+        plan = plan_for(graph, needed, made_for)
         if plan is None or not plan.updates_fuse() or not plan.trained() or not binds(graph):
             return None
         groups = optimizer.fused_groups(plan.trained())
@@ -102,7 +105,7 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, optimizer, groups, FusedPass(plan, arrays), None)
+        return FusedStep(graph, optimizer, groups, FusedPass(plan, arrays), None, made_for)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed, or a

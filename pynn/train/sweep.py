@@ -93,15 +93,17 @@ class _Task:
     threads: int
     backend: str
     precision: str
+    winograd: bool
 
     def __call__(self) -> Result:
-        kept = pynn.get_num_threads()
+        kept = pynn.get_num_threads(), pynn.get_winograd()
         if self.folder.exists():
             shutil.rmtree(self.folder)  # of a run that was interrupted
         self.folder.mkdir(parents=True)
         begin = time.perf_counter()
         try:
             pynn.set_num_threads(self.threads)
+            pynn.set_winograd(self.winograd)
             pynn.manual_seed(self.seed)
             with pynn.backend(self.backend, precision=self.precision):
                 run = SweepRun(self.setting, self.folder, self.seed, self.data)
@@ -110,7 +112,8 @@ class _Task:
             error.add_note(f"in the run of {self.function.__name__} with {self.setting}")
             raise
         finally:
-            pynn.set_num_threads(kept)
+            pynn.set_num_threads(kept[0])
+            pynn.set_winograd(kept[1])
         (self.folder / _PROGRESS).unlink(missing_ok=True)
         stored = {
             "setting": self.setting,
@@ -214,7 +217,7 @@ def sweep_all(
     tasks = [
         _Task(
             plan.sweep.function, plan.settings[run_folder], run_folder, plan.sweep.seed,
-            plan.sweep.data, threads, pynn.get_backend(), get_precision(),
+            plan.sweep.data, threads, pynn.get_backend(), get_precision(), pynn.get_winograd(),
         )
         for plan, run_folder in waiting
     ]  # fmt: skip
@@ -325,7 +328,7 @@ def _identity(function: RunFunction, seed: int, data: str) -> str:
         source = inspect.getsource(function if module is None else module)
     except (OSError, TypeError):  # typed into a notebook, which keeps the text of functions
         source = inspect.getsource(function)
-    kernels = pynn.get_backend(), get_precision()
+    kernels = [pynn.get_backend(), get_precision(), *["winograd"] * pynn.get_winograd()]
     return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
 
 

@@ -361,5 +361,7 @@ def test_explain_says_what_runs():
 )
 def test_what_is_too_large_for_offsets_runs_on_arrays(name, shapes, attributes):
     stored = [False, True, True, False]
-    plan = _core.Plan(False, shapes, stored, [], [0], [(name, (0, 1, 2), 3, attributes, None)], 3)
+    plan = _core.Plan(
+        False, shapes, stored, [], [0], [(name, (0, 1, 2), 3, attributes, None)], 3, False
+    )
     assert plan.foreign == [0]

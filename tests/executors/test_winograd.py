@@ -32,7 +32,7 @@ NETWORKS = {
     "full": ((40, 14, 13), lambda: nn.Conv2d(40, 44, 3, padding="full", bias=False)),
     "without_padding": ((64, 8, 10), lambda: nn.Conv2d(64, 64, 3)),
     "uneven_padding": (
-        (40, 20, 17), lambda: nn.Sequential(nn.Conv2d(40, 40, 3, padding=(0, 3, 2, 1)), nn.Tanh()),
+        (40, 20, 17), lambda: nn.Sequential(nn.Conv2d(40, 40, 3, padding=(3, 0, 1, 4)), nn.Tanh()),
     ),
     "groups": ((80, 10, 10), lambda: nn.Conv2d(80, 96, 3, padding=1, groups=2)),
     "deep": (
@@ -118,9 +118,11 @@ def test_every_instruction_set(isa):
             )
 
 
-def test_errors_are_no_larger_than_those_of_plain_sums():
-    x = RNG.standard_normal((16, 256, 14, 14))
-    w = RNG.standard_normal((64, 256, 3, 3)) / 48
+@pytest.mark.parametrize("channels", [40, 256])
+@pytest.mark.parametrize("least", [-np.inf, 0])
+def test_errors_are_no_larger_than_those_of_plain_sums(channels, least):
+    x = np.maximum(RNG.standard_normal((16, channels, 14, 14)), least)
+    w = RNG.standard_normal((64, channels, 3, 3)) / 48
     exact, single = ops.conv2d(x, w, padding=1), (x.astype("f"), w.astype("f"))
     transformed = ops.conv2d(*single, padding=1)
     pynn.set_winograd(False)

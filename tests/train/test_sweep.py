@@ -203,16 +203,20 @@ import pynn
 module = importlib.import_module("pynn.train.sweep")
 
 def tell(setting, run):
-    return {"threads": pynn.get_num_threads()}
+    return {"threads": pynn.get_num_threads(), "winograd": pynn.get_winograd()}
 
 if __name__ == "__main__":
     module.config = lambda: {"usable_processors": 7}
-    results = module.sweep(tell, [{"x": n} for n in range(3)], sys.argv[1], jobs=2, progress=False)
-    print([result["threads"] for result in results])
+    for wanted in (False, True):
+        pynn.set_winograd(wanted)
+        results = module.sweep(
+            tell, [{"x": n} for n in range(3)], sys.argv[1], jobs=2, progress=False
+        )
+        print([(result["threads"], result["winograd"]) for result in results])
 """
 
 
-def test_processes_have_their_share_of_threads(tmp_path):
+def test_processes_have_their_share_of_threads_and_the_settings_of_their_caller(tmp_path):
     pytest.importorskip("joblib", reason="needs joblib: pip install joblib")
     (tmp_path / "workers.py").write_text(WORKERS)
     done = subprocess.run(
@@ -220,7 +224,8 @@ def test_processes_have_their_share_of_threads(tmp_path):
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "[3, 3, 3]\n"
+    each = [[(3, wanted)] * 3 for wanted in (False, True)]
+    assert done.stdout == f"{each[0]}\n{each[1]}\n"
 
 
 def test_what_cannot_be(tmp_path, monkeypatch):
