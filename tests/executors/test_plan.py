@@ -57,6 +57,38 @@ class Foreign(nn.Module):
         return ops.softmax(self.out(y))
 
 
+class ResidualOfMany(nn.Module):
+    """Gradients of images of many channels that are added to others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(41, 41, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        y = nn.relu(self.first(x)) + x
+        return nn.relu(self.second(y)) + y
+
+
+# What Winograd's filtering suits: it runs with it, in batches of 16 and more.
+WINOGRAD = {
+    "winograd_same": ((40, 14, 14), lambda: nn.Conv2d(40, 53, 3, padding="same")),
+    "winograd_odd": ((48, 9, 11), lambda: nn.Sequential(nn.Conv2d(48, 40, 3, padding=1), nn.ReLU())),
+    "winograd_full": ((40, 14, 13), lambda: nn.Conv2d(40, 44, 3, padding="full", bias=False)),
+    "winograd_without_padding": ((64, 8, 10), lambda: nn.Conv2d(64, 64, 3)),
+    "winograd_uneven_padding": (
+        (40, 20, 17), lambda: nn.Sequential(nn.Conv2d(40, 40, 3, padding=(3, 0, 1, 4)), nn.Tanh()),
+    ),
+    "winograd_groups": ((80, 10, 10), lambda: nn.Conv2d(80, 96, 3, padding=1, groups=2)),
+    "winograd_deep": (
+        (40, 13, 13),
+        lambda: nn.Sequential(
+            nn.Conv2d(40, 72, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(72, 56, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(2016, 4),
+        ),
+    ),
+    "winograd_residual": ((41, 8, 8), ResidualOfMany),
+}  # fmt: skip
+
 NETWORKS = {
     "dense": ((7,), lambda: nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))),
     "dense_wide": ((33,), lambda: nn.Sequential(nn.Linear(33, 130), nn.Tanh(), nn.Linear(130, 18))),
@@ -133,6 +165,7 @@ NETWORKS = {
     "residual": ((3, 4, 4), Residual),
     "unused": ((6,), Unused),
     "foreign": ((2, 6, 6), Foreign),
+    **WINOGRAD,
 }  # fmt: skip
 
 
@@ -140,12 +173,18 @@ def run(name, batch, dtype="float64", backend="native"):
     """Output, dx and gradients of a network in training mode."""
     shape, make = NETWORKS[name]
     pynn.manual_seed(3)
-    with pynn.backend(backend):
-        model = make().astype(dtype)
-        rng = np.random.default_rng(1)
-        x = rng.standard_normal((batch, *shape)).astype(dtype)
-        y = model(x)
-        dx = model.backward(rng.standard_normal(y.shape).astype(dtype))
+    pynn.set_winograd(name in WINOGRAD)
+    try:
+        with pynn.backend(backend):
+            model = make().astype(dtype)
+            rng = np.random.default_rng(1)
+            x = rng.standard_normal((batch, *shape)).astype(dtype)
+            y = model(x)
+            dx = model.backward(rng.standard_normal(y.shape).astype(dtype))
+        filtered = "Winograd" in model.plan(x.shape).explain()
+    finally:
+        pynn.set_winograd(False)
+    assert filtered == (name in WINOGRAD and batch >= 16)
     return {"y": y, "dx": dx} | {
         path: np.zeros(p.shape) if p.grad is None else p.grad
         for path, p in model.named_parameters()

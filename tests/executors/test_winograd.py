@@ -1,10 +1,5 @@
 """Winograd's minimal filtering, which is off until it is asked for."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -14,108 +9,11 @@ from pynn import _core, nn, ops, optim
 RNG = np.random.default_rng(0)
 
 
-class Residual(nn.Module):
-    """Gradients of images that are added to others."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(41, 41, 3, padding=1) for _ in range(2))
-
-    def forward(self, x):
-        y = nn.relu(self.first(x)) + x
-        return nn.relu(self.second(y)) + y
-
-
-NETWORKS = {
-    "same": ((40, 14, 14), lambda: nn.Conv2d(40, 53, 3, padding="same")),
-    "odd": ((48, 9, 11), lambda: nn.Sequential(nn.Conv2d(48, 40, 3, padding=1), nn.ReLU())),
-    "full": ((40, 14, 13), lambda: nn.Conv2d(40, 44, 3, padding="full", bias=False)),
-    "without_padding": ((64, 8, 10), lambda: nn.Conv2d(64, 64, 3)),
-    "uneven_padding": (
-        (40, 20, 17), lambda: nn.Sequential(nn.Conv2d(40, 40, 3, padding=(3, 0, 1, 4)), nn.Tanh()),
-    ),
-    "groups": ((80, 10, 10), lambda: nn.Conv2d(80, 96, 3, padding=1, groups=2)),
-    "deep": (
-        (40, 13, 13),
-        lambda: nn.Sequential(
-            nn.Conv2d(40, 72, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(72, 56, 3, padding=1), nn.Sigmoid(), nn.Flatten(), nn.Linear(2016, 4),
-        ),
-    ),
-    "residual": ((41, 8, 8), Residual),
-}  # fmt: skip
-
-
 @pytest.fixture(autouse=True)
 def winograd():
     pynn.set_winograd(True)
     yield
     pynn.set_winograd(False)
-
-
-def run(name, batch, dtype="float64", backend="native"):
-    """Output, dx and gradients of a network in training mode."""
-    shape, make = NETWORKS[name]
-    pynn.manual_seed(3)
-    with pynn.backend(backend):
-        model = make().astype(dtype)
-        rng = np.random.default_rng(1)
-        x = rng.standard_normal((batch, *shape)).astype(dtype)
-        y = model(x)
-        dx = model.backward(rng.standard_normal(y.shape).astype(dtype))
-    if backend == "native" and batch >= 16:
-        assert "Winograd" in model.plan((batch, *shape)).explain()
-    return {"y": y, "dx": dx, **{path: p.grad for path, p in model.named_parameters()}}
-
-
-@pytest.mark.parametrize("batch", [5, 16, 35])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_equal_the_reference(name, batch):
-    expected = run(name, batch, backend="numpy")
-    for path, array in run(name, batch).items():
-        np.testing.assert_allclose(array, expected[path], rtol=1e-9, atol=1e-10, err_msg=path)
-    for path, array in run(name, batch, "float32").items():
-        np.testing.assert_allclose(array, expected[path], rtol=5e-4, atol=5e-4, err_msg=path)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_same_bits_on_any_number_of_threads(name):
-    before = pynn.get_num_threads()
-    try:
-        pynn.set_num_threads(1)
-        expected = run(name, 35, "float32")
-        for threads in (2, 3, 5, 8):
-            pynn.set_num_threads(threads)
-            for path, array in run(name, 35, "float32").items():
-                assert array.tobytes() == expected[path].tobytes(), (threads, path)
-    finally:
-        pynn.set_num_threads(before)
-
-
-SCRIPT = """
-import json, sys
-import pynn
-sys.path.insert(0, sys.argv[1])
-from executors.test_winograd import NETWORKS, run
-pynn.set_winograd(True)
-print(json.dumps([[name, {k: v.ravel().tolist() for k, v in run(name, 20, "float32").items()}]
-                  for name in NETWORKS]))
-"""
-
-
-@pytest.mark.parametrize("isa", _core.config()["available_isas"])
-def test_every_instruction_set(isa):
-    tests = os.path.dirname(os.path.dirname(__file__))
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tests], env=os.environ | {"PYNN_ISA": isa},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name, arrays in json.loads(result.stdout):
-        expected = run(name, 20, backend="numpy")
-        for path, values in arrays.items():
-            np.testing.assert_allclose(
-                values, expected[path].ravel(), rtol=5e-4, atol=5e-4, err_msg=f"{name} {path}"
-            )
 
 
 @pytest.mark.parametrize("channels", [40, 256])
