@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from glob import escape, glob
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 from pynn import _core
@@ -49,13 +47,17 @@ def cuda_module() -> ModuleType:
 @cache
 def _tell_library_folders(module: ModuleType) -> None:
     """Tell the module where NVIDIA's wheels put their libraries in this environment."""
-    spec = find_spec("nvidia")
-    roots = [] if spec is None else list(spec.submodule_search_locations or [])
+    try:
+        roots = list(import_module("nvidia").__path__)
+    except ModuleNotFoundError:
+        roots = []
     module.set_library_folders(
         [
             folder
             for root in dict.fromkeys([*roots, *(f"{path}/nvidia" for path in sys.path)])
-            for folder in sorted(glob(f"{escape(root)}/*/lib"))
+            if os.path.isdir(root)
+            for folder in sorted(f"{root}/{wheel}/lib" for wheel in os.listdir(root))
+            if os.path.isdir(folder)
         ]
     )
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from pynn.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
     "Initializer",
@@ -42,7 +44,9 @@ __all__ = [
     "zeros",
 ]
 
-Initializer: TypeAlias = Callable[[tuple[int, ...], "np.random.Generator", DTypeLike], NDArray[Any]]
+Initializer: TypeAlias = Callable[
+    [tuple[int, ...], "np.random.Generator", "DTypeLike"], "NDArray[Any]"
+]
 
 
 def fan(shape: tuple[int, ...]) -> tuple[int, int]:

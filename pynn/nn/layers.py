@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from pynn import init, ops
 from pynn.errors import ShapeError
@@ -16,6 +15,9 @@ from pynn.nn.module import Module
 from pynn.nn.parameter import Buffer, Parameter, float_dtype
 from pynn.ops.conv import Padding, Pair
 from pynn.random import default_rng
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 Init = init.Initializer | str | float | Array
 

@@ -3,15 +3,17 @@ of that call."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pynn import ops
 from pynn.errors import StateError
 from pynn.executors.plan import LabelLoss, SquaredLoss
 from pynn.graph import Array, plain_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Loss:

@@ -8,10 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from pynn import executors
 from pynn.backends import get_backend
@@ -32,6 +31,9 @@ from pynn.graph import (
 from pynn.locks import Turn, lock_across_forks
 from pynn.nn.parameter import Buffer, Parameter, flatten, float_dtype, latest_change, note_change
 from pynn.random import get_seed
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 # How many samples run at once outside training, so that memory does not grow with the batch.
 _CHUNK = 256

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from pynn.errors import DTypeError, ShapeError
 from pynn.graph import Array, Shape, Stored, real_array
 from pynn.locks import lock_across_forks
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 _latest_change = object()
 _layout_lock = lock_across_forks()
