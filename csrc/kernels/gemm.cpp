@@ -8,7 +8,7 @@
 namespace pynn::PYNN_ISA {
 namespace {
 
-constexpr std::int64_t kDepth = 256;        // of k in a packed block
+constexpr std::int64_t kDepth = 256;        // of k in a packed block, at most
 constexpr std::int64_t kBlockBytes = 2048;  // in a row of a packed block of B: 256 rows are 512 KiB
 constexpr std::int64_t kLate = 32;          // steps that bringing a tile of C takes
 constexpr int kWide = 8;                    // vectors in the tile of a product with a single row
@@ -92,32 +92,89 @@ void pack_rows(std::int64_t panels, std::int64_t depth, const T* from, std::int6
 }
 
 template <typename T>
+constexpr std::int64_t kBlockColumns = kBlockBytes / static_cast<std::int64_t>(sizeof(T));
+
+PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+// Panels of about equal height, from top to bottom.
+struct Panels {
+  explicit Panels(std::int64_t rows) : rows(rows), count((rows + kRows - 1) / kRows) {}
+  std::int64_t begin(std::int64_t panel) const { return rows * panel / count; }
+  std::int64_t rows, count;
+};
+
+// Of k in each packed block but the last: about equal, and whole squares for `pack` to transpose.
+PYNN_INLINE std::int64_t block_depth(std::int64_t K) {
+  const std::int64_t blocks = K > kDepth ? (K + kDepth - 1) / kDepth : 1;
+  return ((K + blocks - 1) / blocks + 15) / 16 * 16;
+}
+
+template <typename T>
+void pack_a(const Gemm<T>& g, T* to) {
+  const Panels panels(g.M);
+  const std::int64_t most = block_depth(g.K);
+  for (std::int64_t k = 0; k < g.K; k += most)
+    for (std::int64_t panel = 0; panel < panels.count; ++panel) {
+      const std::int64_t row = panels.begin(panel), rows = panels.begin(panel + 1) - row;
+      const std::int64_t depth = smaller(g.K - k, most);
+      pack(rows, rows, depth, g.a + row * g.a_row + k * g.a_column, g.a_row, g.a_column,
+           to + g.M * k + row * depth);
+    }
+}
+
+template <typename T>
+void pack_b(const Gemm<T>& g, T* to) {
+  constexpr int lanes = kLanes<T>;
+  const std::int64_t most = block_depth(g.K);
+  for (std::int64_t column = 0; column < g.N; column += kBlockColumns<T>) {
+    const std::int64_t columns = smaller(g.N - column, kBlockColumns<T>);
+    for (std::int64_t k = 0; k < g.K; k += most) {
+      const std::int64_t depth = smaller(g.K - k, most);
+      const T* const b = g.b + k * g.b_row + column * g.b_column;
+      const std::int64_t at_once = g.b_column == 1 ? columns / (2 * lanes) : 0;
+      pack_rows(at_once, depth, b, g.b_row, to);
+      for (std::int64_t j = at_once * 2 * lanes; j < columns; j += 2 * lanes) {
+        const std::int64_t left = columns - j, width = left > lanes ? 2 * lanes : lanes;
+        pack(width, smaller(left, width), depth, b + j * g.b_column, g.b_column, g.b_row,
+             to + j * depth);
+      }
+      to += (columns + lanes - 1) / lanes * lanes * depth;
+    }
+  }
+}
+
+template <typename T>
 void multiply(const Gemm<T>& g, T* scratch) {
   constexpr int lanes = kLanes<T>;
-  constexpr std::int64_t block_columns = kBlockBytes / static_cast<std::int64_t>(sizeof(T));
   if (g.M <= 0 || g.N <= 0) return;
   T* const packed_a = scratch;
   T* const packed_b = scratch + kDepth * kRows + 64;
-  const std::int64_t panels = (g.M + kRows - 1) / kRows;
-  const bool direct = g.b_column == 1 && (g.b_padded || panels == 1);
+  const Panels panels(g.M);
+  const std::int64_t most = block_depth(g.K);
+  const bool direct = !g.packed_b && g.b_column == 1 && (g.b_padded || panels.count == 1);
   alignas(64) T edge[kRows * 2 * lanes] = {};
   alignas(64) T starts[kRows * 2 * lanes];  // what a panel's tiles start from, if not from C
   const std::int64_t starts_row = g.M == 1 ? kWide * lanes : 2 * lanes;
   static_assert(kRows * 2 >= kWide);
 
-  for (std::int64_t column = 0; column < g.N; column += block_columns) {
-    const std::int64_t columns = g.N - column < block_columns ? g.N - column : block_columns;
+  for (std::int64_t column = 0; column < g.N; column += kBlockColumns<T>) {
+    const std::int64_t columns = smaller(g.N - column, kBlockColumns<T>);
     std::int64_t k = 0;
     do {  // once even where K is 0: C gets its start
-      const std::int64_t depth = g.K - k < kDepth ? g.K - k : kDepth;
+      const std::int64_t depth = smaller(g.K - k, most);
       const bool fresh = k == 0 && !g.accumulate;
-      const std::int64_t packed_at_once = !direct && g.b_column == 1 ? columns / (2 * lanes) : 0;
+      const T* const given_b =
+          g.packed_b ? g.packed_b + column * g.K + (columns + lanes - 1) / lanes * lanes * k
+                     : nullptr;
+      const std::int64_t packed_at_once =
+          !direct && !given_b && g.b_column == 1 ? columns / (2 * lanes) : 0;
       pack_rows(packed_at_once, depth, g.b + k * g.b_row + column, g.b_row, packed_b);
-      for (std::int64_t panel = 0; panel < panels; ++panel) {
-        const std::int64_t row = g.M * panel / panels;
-        const std::int64_t rows = g.M * (panel + 1) / panels - row;
-        pack(rows, rows, depth, g.a + row * g.a_row + k * g.a_column, g.a_row, g.a_column,
-             packed_a);
+      for (std::int64_t panel = 0; panel < panels.count; ++panel) {
+        const std::int64_t row = panels.begin(panel), rows = panels.begin(panel + 1) - row;
+        const T* const a = g.packed_a ? g.packed_a + g.M * k + row * depth : packed_a;
+        if (!g.packed_a)
+          pack(rows, rows, depth, g.a + row * g.a_row + k * g.a_column, g.a_row, g.a_column,
+               packed_a);
         if (fresh && !g.column_start)
           for (std::int64_t r = 0; r < rows; ++r)
             for (std::int64_t i = 0; i < starts_row; i += lanes)
@@ -127,16 +184,19 @@ void multiply(const Gemm<T>& g, T* scratch) {
         std::int64_t width;
         for (std::int64_t j = 0; j < columns; j += width) {
           const std::int64_t left = columns - j;
-          const bool wide = g.M == 1 && left > kWide / 2 * lanes;
+          const bool wide = g.M == 1 && !given_b && left > kWide / 2 * lanes;
           width = (wide ? kWide : left > lanes ? 2 : 1) * lanes;
           const TileFunction<T> function = wide           ? tile<T, 1, kWide>
                                            : left > lanes ? normal
                                                           : narrow;
-          const std::int64_t valid = left < width ? left : width;
+          const std::int64_t valid = smaller(left, width);
 
           const T* b = g.b + k * g.b_row + (column + j) * g.b_column;
           std::int64_t b_row = g.b_row;
-          if (!direct || (valid < width && !g.b_padded)) {
+          if (given_b) {
+            b = given_b + j * depth;
+            b_row = width;
+          } else if (!direct || (valid < width && !g.b_padded)) {
             T* const packed = packed_b + (direct ? 0 : j * depth);
             if (panel == 0 && j >= packed_at_once * 2 * lanes)
               pack(width, valid, depth, b, g.b_column, g.b_row, packed);
@@ -163,7 +223,7 @@ void multiply(const Gemm<T>& g, T* scratch) {
             else
               start = g.column_start + column + j;
           }
-          function(depth, packed_a, b, b_row, start, start_row, target, target_row,
+          function(depth, a, b, b_row, start, start_row, target, target_row,
                    left > width ? c + width : c);
           if (valid < width)
             for (std::int64_t r = 0; r < rows; ++r)
@@ -219,8 +279,9 @@ void multiply_row(const Gemm<T>& g, std::int64_t columns) {
 template <typename T>
 void run(const Gemm<T>& g, T* scratch) {
   constexpr std::int64_t pair = 2 * kLanes<T>;
-  if (g.M == 1 && g.b_row == 1 && g.b_column != 1 && g.K * std::int64_t{sizeof(T)} >= 16 &&
-      g.N >= pair) {
+  const bool packed = g.packed_a || g.packed_b;
+  if (!packed && g.M == 1 && g.b_row == 1 && g.b_column != 1 &&
+      g.K * std::int64_t{sizeof(T)} >= 16 && g.N >= pair) {
     const std::int64_t columns = g.N / pair * pair;
     multiply_row(g, columns);
     if (columns == g.N) return;
@@ -231,7 +292,7 @@ void run(const Gemm<T>& g, T* scratch) {
     if (g.column_start) rest.column_start += columns;
     return multiply(rest, scratch);
   }
-  if (g.N != 1 || g.c_row != 1 || g.M <= 1) return multiply(g, scratch);
+  if (packed || g.N != 1 || g.c_row != 1 || g.M <= 1) return multiply(g, scratch);
   // A single column, (A b)^T = b^T A^T: its rows take the lanes.
   Gemm<T> transposed = g;
   transposed.M = 1;
@@ -253,7 +314,7 @@ void run(const Gemm<T>& g, T* scratch) {
 void gemm(const Gemm<float>& product, float* scratch) { run(product, scratch); }
 void gemm(const Gemm<double>& product, double* scratch) { run(product, scratch); }
 
-void get(GemmKernels<float>& k) { k = {run<float>}; }
-void get(GemmKernels<double>& k) { k = {run<double>}; }
+void get(GemmKernels<float>& k) { k = {run<float>, pack_a<float>, pack_b<float>}; }
+void get(GemmKernels<double>& k) { k = {run<double>, pack_a<double>, pack_b<double>}; }
 
 }  // namespace pynn::PYNN_ISA

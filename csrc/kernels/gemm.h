@@ -22,6 +22,8 @@ struct Gemm {
   const T* column_start = nullptr;  // (N,): one for each column, or else 0
   bool b_padded =
       false;  // b_column is 1, and rows of B may be read up to the next multiple of 128 columns
+  // All of A, or of B, as pack_a or pack_b has laid it out; null: it is laid out on the way.
+  const T *packed_a = nullptr, *packed_b = nullptr;
 };
 
 // Elements of working memory that one product needs, whatever its size.
@@ -29,9 +31,22 @@ constexpr std::int64_t kGemmScratch = 256 * 512 + 256 * 16 + 128;
 // Rows and columns of C are best split over threads at multiples of these.
 constexpr std::int64_t kGemmRowUnit = 12, kGemmColumnUnit = 32;
 
+// Elements of A, and of B, laid out.
+template <typename T>
+std::int64_t packed_a_size(const Gemm<T>& product) {
+  return product.M * product.K + 64;
+}
+template <typename T>
+std::int64_t packed_b_size(const Gemm<T>& product) {
+  return (product.N + kGemmColumnUnit - 1) / kGemmColumnUnit * kGemmColumnUnit * product.K;
+}
+
 template <typename T>
 struct GemmKernels {
   void (*run)(const Gemm<T>& product, T* scratch);  // scratch (kGemmScratch,), aligned to 64 bytes
+  // For products of the same A and M, or of the same B and N.
+  void (*pack_a)(const Gemm<T>& product, T* to);
+  void (*pack_b)(const Gemm<T>& product, T* to);
 };
 
 #ifdef PYNN_ISA

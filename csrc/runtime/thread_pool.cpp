@@ -329,6 +329,20 @@ int cgroup_quota() {
 }
 #endif
 
+// How units are divided among threads.
+struct Cut {
+  Cut(std::int64_t units, std::int64_t work_per_unit) {
+    if (inside_parallel_for) return;
+    const std::int64_t work = std::max<std::int64_t>(work_per_unit, 1);
+    const std::int64_t wanted = std::min(units, units * work / kWorkPerThread);
+    parts = static_cast<int>(std::min<std::int64_t>(num_threads(), wanted));
+    if (parts > 1 && units * work > parts * kWorkPerWholePart)
+      least = (kWorkPerPiece + work - 1) / work;
+  }
+  int parts = 1;
+  std::int64_t least = 0;  // units of a piece; 0: each thread has one part
+};
+
 }  // namespace
 
 int usable_processors() {
@@ -358,16 +372,15 @@ void set_num_threads(int count) {
   thread_count.store(count);
 }
 
+bool goes_in_pieces(std::int64_t units, std::int64_t work_per_unit) {
+  return Cut(units, work_per_unit).least > 0;
+}
+
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context) {
   if (units <= 0) return;
-  const std::int64_t work = std::max<std::int64_t>(work_per_unit, 1);
-  const std::int64_t wanted = std::min(units, units * work / kWorkPerThread);
-  const int parts = static_cast<int>(std::min<std::int64_t>(num_threads(), wanted));
-  const bool in_pieces = units * work > parts * kWorkPerWholePart;
-  const std::int64_t least = in_pieces ? (kWorkPerPiece + work - 1) / work : 0;
-  if (parts > 1 && !inside_parallel_for && pool()->run(units, parts, least, function, context))
-    return;
+  const Cut cut(units, work_per_unit);
+  if (cut.parts > 1 && pool()->run(units, cut.parts, cut.least, function, context)) return;
   function(context, 0, units);
 }
 

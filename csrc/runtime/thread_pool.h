@@ -27,6 +27,9 @@ using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t e
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context);
 
+// Whether a thread of such a parallel_for may be given several ranges, one after the other.
+bool goes_in_pieces(std::int64_t units, std::int64_t work_per_unit);
+
 template <typename Function>
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, const Function& function) {
   parallel_for(

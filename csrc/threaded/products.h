@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "runtime/scratch.h"
@@ -26,6 +27,9 @@ struct Terms {
 // is what takes the time.
 constexpr std::int64_t kWorkPerElement = 16;
 
+// Elements of a matrix that a thread packs once for all its parts of a product.
+constexpr std::int64_t kMostPacked = 1 << 20;
+
 inline const Terms kOneProduct;
 
 template <typename T>
@@ -42,12 +46,28 @@ void multiply(const Gemm<T>& common, const Terms& terms = kOneProduct, std::int6
               std::int64_t b_size = 0) {
   const bool by_rows = common.M >= common.N;
   const std::int64_t size = by_rows ? common.M : common.N;
-  const std::int64_t unit_size = by_rows ? kGemmRowUnit : kGemmColumnUnit;
+  // All parts read the smaller matrix. A thread that is given several parts packs it once for them,
+  // if it is not too large; if it is, there are few parts.
+  const std::int64_t packed_size = by_rows ? packed_b_size(common) : packed_a_size(common);
+  const std::int64_t unit_size =
+      (by_rows ? kGemmRowUnit : kGemmColumnUnit) * (packed_size > kMostPacked ? 8 : 1);
   const std::int64_t units = (size + unit_size - 1) / unit_size;
   const std::int64_t all = terms.results() * units;
   if (all == 0) return;
-  parallel_for(all, work_of(common, terms) / all, [&](std::int64_t begin, std::int64_t end) {
-    T* const working_memory = scratch<T>(kGemmScratch);
+  const std::int64_t work = work_of(common, terms) / all;
+  const bool once = terms.terms.size() == 1 && packed_size <= kMostPacked &&
+                    std::min(common.M, common.N) > 1 && goes_in_pieces(all, work);
+  static std::atomic<std::uint64_t> products{0};
+  const std::uint64_t number = ++products;
+  parallel_for(all, work, [&](std::int64_t begin, std::int64_t end) {
+    thread_local std::uint64_t packed_for = 0;  // the product whose matrix is in scratch
+    T* const working_memory = scratch<T>(kGemmScratch + (once ? packed_size : 0));
+    T* const packed = once ? working_memory + kGemmScratch : nullptr;
+    const auto& kernels = isa_table<T>().gemm;
+    if (once && packed_for != number) {
+      (by_rows ? kernels.pack_b : kernels.pack_a)(common, packed);
+      packed_for = number;
+    }
     std::int64_t last;
     for (std::int64_t unit = begin; unit < end; unit = last) {
       const std::int64_t result = unit / units;
@@ -57,6 +77,7 @@ void multiply(const Gemm<T>& common, const Terms& terms = kOneProduct, std::int6
       const std::int64_t row = by_rows ? from : 0, column = by_rows ? 0 : from;
 
       Gemm<T> part = common;
+      (by_rows ? part.packed_b : part.packed_a) = packed;
       (by_rows ? part.M : part.N) = to - from;
       part.c = common.c + result * common.M * common.N + row * common.c_row + column;
       if (part.row_start) part.row_start += row;
@@ -65,14 +86,14 @@ void multiply(const Gemm<T>& common, const Terms& terms = kOneProduct, std::int6
       const std::int64_t past = terms.first[static_cast<std::size_t>(result) + 1];
       if (first == past) {  // a sum of nothing
         part.K = 0;
-        isa_table<T>().gemm.run(part, working_memory);
+        kernels.run(part, working_memory);
       }
       for (std::int64_t i = first; i < past; ++i) {
         const Terms::Term& term = terms.terms[static_cast<std::size_t>(i)];
         part.a = common.a + term.a * a_size + row * common.a_row;
         part.b = common.b + term.b * b_size + column * common.b_column;
         part.accumulate = common.accumulate || i > first;
-        isa_table<T>().gemm.run(part, working_memory);
+        kernels.run(part, working_memory);
       }
     }
   });

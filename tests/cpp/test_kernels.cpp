@@ -52,6 +52,7 @@ struct Product {
   bool a_transposed, b_transposed, b_padded;
   int start;         // 0 none, 1 rows, 2 columns, 3 what C holds
   std::int64_t gap;  // elements between the rows of A, B and C
+  enum class Packed { kNothing, kA, kB } packed = Packed::kNothing;  // beforehand
 
   void run(const IsaTable<T>& k, Arrays<T>& arrays, Cut cut) const {
     const auto length = [](std::int64_t rows, std::int64_t columns, std::int64_t stride) {
@@ -83,7 +84,24 @@ struct Product {
     const std::vector<T> before(g.c, g.c + length(M, N, g.c_row));
     T* const scratch = arrays.scratch(kGemmScratch);
 
-    if (cut == Cut::kWhole) {
+    if (packed != Packed::kNothing) {  // the other matrix is cut
+      const bool by_rows = packed == Packed::kB;
+      T* const to = arrays.scratch((by_rows ? packed_b_size(g) : packed_a_size(g)) + 1);
+      (by_rows ? k.gemm.pack_b : k.gemm.pack_a)(g, to);
+      arrays.ranges(by_rows ? M : N, [&](std::int64_t begin, std::int64_t end) {
+        Gemm<T> part = g;
+        (by_rows ? part.packed_b : part.packed_a) = to;
+        (by_rows ? part.M : part.N) = end - begin;
+        const std::int64_t row = by_rows ? begin : 0, column = by_rows ? 0 : begin;
+        part.a += row * g.a_row;
+        part.b += column * g.b_column;
+        part.c += row * g.c_row + column;
+        part.b_padded = false;
+        if (part.row_start) part.row_start += row;
+        if (part.column_start) part.column_start += column;
+        k.gemm.run(part, scratch);
+      });
+    } else if (cut == Cut::kWhole) {
       k.gemm.run(g, scratch);
     } else {  // blocks of rows and columns, and terms in two runs
       const std::int64_t first_terms = cut == Cut::kUneven ? K : K / 3;
@@ -163,23 +181,29 @@ void check_product(const Product<T>& product) {
 TEST(gemm) {
   for_each_type([](auto zero) {
     using T = decltype(zero);
+    using Packed = typename Product<T>::Packed;
+    constexpr Packed kPacked[] = {Packed::kNothing, Packed::kA, Packed::kB};
     int turn = 0;
     for (std::int64_t M : {0, 1, 2, 5, 7, 12, 13, 25})
       for (std::int64_t N : {0, 1, 3, 8, 16, 17, 33, 70})
         for (std::int64_t K : {0, 1, 7, 8, 17, 40}) {
           ++turn;
           for (int transposed = 0; transposed < 4; ++transposed)
-            check_product<T>({M, N, K, transposed % 2 == 1, transposed / 2 == 1, false,
-                              (turn + transposed) % 4, turn % 3 == 0 ? 3 : 0});
+            for (const auto packed : kPacked)
+              check_product<T>({M, N, K, transposed % 2 == 1, transposed / 2 == 1, false,
+                                (turn + transposed) % 4, turn % 3 == 0 ? 3 : 0, packed});
           check_product<T>({M, N, K, false, false, true, turn % 4, 0});
         }
     // More than a block of columns, of terms, or of the wide tile of a single row.
-    for (int transposed = 0; transposed < 4; ++transposed) {
-      check_product<T>({3, 530, 5, transposed % 2 == 1, transposed / 2 == 1, false, 1, 0});
-      check_product<T>({13, 20, 530, transposed % 2 == 1, transposed / 2 == 1, false, 2, 0});
-      check_product<T>({1, 700, 300, transposed % 2 == 1, transposed / 2 == 1, false, 3, 0});
-      check_product<T>({700, 1, 30, transposed % 2 == 1, transposed / 2 == 1, false, 1, 0});
-    }
+    for (int transposed = 0; transposed < 4; ++transposed)
+      for (const auto packed : kPacked) {
+        const bool a = transposed % 2 == 1, b = transposed / 2 == 1;
+        check_product<T>({3, 530, 5, a, b, false, 1, 0, packed});
+        check_product<T>({13, 20, 530, a, b, false, 2, 0, packed});
+        check_product<T>({14, 533, 270, a, b, false, 2, 0, packed});
+        check_product<T>({1, 700, 300, a, b, false, 3, 0, packed});
+        check_product<T>({700, 1, 30, a, b, false, 1, 0, packed});
+      }
   });
 }
 

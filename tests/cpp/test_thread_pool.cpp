@@ -99,6 +99,7 @@ TEST(units_of_which_there_are_more_than_a_word_counts) {
 
 TEST(who_lags_behind_is_helped) {
   set_num_threads(2);
+  CHECK(pynn::goes_in_pieces(64, 100 * kPlenty));
   for (const bool caller_lags : {true, false}) {
     std::atomic<int> of_the_slow{0};
     parallel_for(64, 100 * kPlenty,
@@ -134,6 +135,7 @@ TEST(threads_treat_subnormal_numbers_as_their_caller_does) {
 }
 
 TEST(little_work_stays_with_the_caller) {
+  CHECK(!pynn::goes_in_pieces(1, 100 * kPlenty));
   set_num_threads(8);
   parallel_for(1000, 1,
                [caller = std::this_thread::get_id()](std::int64_t begin, std::int64_t end) {

@@ -540,13 +540,20 @@ def everything(dtype):
         ((1, 600), (600, 1000)),
         ((200, 300), (300, 70)),
         ((4, 60, 50), (4, 50, 70)),
+        ((300, 500), (500, 260)),  # in pieces, for which a thread packs b once
+        ((1100, 1030), (1030, 1024)),  # or for each
     ]:
         a, b = draw(a_shape, dtype), draw(b_shape, dtype, 1)
         y = _core.matmul(a, b)
         results += [y, *_core.matmul_backward(y, a, b)]
-    x, w = draw((65, 300), dtype), draw((130, 300), dtype, 1)
-    y = _core.linear(x, w, w[:, 0])
-    results += [y, *_core.linear_backward(y, x, w)]
+    for x_shape, w_shape in [
+        ((65, 300), (130, 300)),
+        ((100, 784), (512, 784)),  # in pieces, of columns
+        ((1201, 100), (96, 100)),  # and of rows, the last a single one
+    ]:
+        x, w = draw(x_shape, dtype), draw(w_shape, dtype, 1)
+        y = _core.linear(x, w, w[:, 0])
+        results += [y, *_core.linear_backward(y, x, w)]
     for x_shape, w_shape, groups in [
         ((37, 4, 12, 12), (10, 4, 5, 5), 1),
         ((1, 8, 40, 40), (16, 4, 3, 3), 2),
