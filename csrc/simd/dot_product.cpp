@@ -120,7 +120,7 @@ void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
     for (int r = 0; r < lanes; ++r)
       square[r] = r < valid ? load(sums + (i + r) * lanes) : Vector<T>{};
     T result[lanes];
-    store<T>(result, lane_sums<T>(square));
+    store<T>(result, lane_sums(square));
     for (std::int64_t r = 0; r < valid; ++r)
       to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
   }

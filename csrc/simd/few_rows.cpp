@@ -126,7 +126,7 @@ void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const 
           Vector<T> square[lanes];
 #pragma GCC unroll 16
           for (int j = 0; j < lanes; ++j) square[j] = load(sums + (row * kGroup + o + j) * lanes);
-          Vector<T> result = lane_sums<T>(square);
+          Vector<T> result = lane_sums(square);
           if (b) {
             copy_run(part, b + first + o, edge);
             result = result + load(edge);

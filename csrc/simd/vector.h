@@ -124,25 +124,6 @@ PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
   }
 }
 
-// a[0 ... N) summed pairwise into a[0].
-template <typename V, int N>
-PYNN_INLINE V sum_tree(V* a) {
-  if constexpr (N == 1) {
-    return a[0];
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < N / 2; ++i) a[i] = a[i] + a[i + N / 2];
-    return sum_tree<V, N / 2>(a);
-  }
-}
-
-// Lane r: the sum of the lanes of rows[r], which are used up.
-template <typename T>
-PYNN_INLINE Vector<T> lane_sums(Vector<T> (&rows)[kLanes<T>]) {
-  transpose<T>(rows);
-  return sum_tree<Vector<T>, kLanes<T>>(rows);
-}
-
 // a[0] b[0] a[1] b[1] of the lower half of each 128 bits, and of their upper half.
 PYNN_INLINE Vector<float> unpack_low(Vector<float> a, Vector<float> b) {
 #if defined(__AVX512F__)
@@ -179,6 +160,74 @@ PYNN_INLINE Vector<double> unpack_high(Vector<double> a, Vector<double> b) {
 #else
   return __builtin_shufflevector(a, b, 1, 3);
 #endif
+}
+
+// Vectors are summed by halves, two of them at once: the lower halves of parts of a and b, plus the
+// upper halves of the same parts.
+#if defined(__AVX512F__)
+template <typename T>
+PYNN_INLINE Vector<T> fold_512_bits(typename VectorType<T>::type a,
+                                    typename VectorType<T>::type b) {
+  const auto x = (Vector<double>)a, y = (Vector<double>)b;
+  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
+         (Vector<T>)__builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+template <typename T>
+PYNN_INLINE Vector<T> fold_256_bits(typename VectorType<T>::type a,
+                                    typename VectorType<T>::type b) {
+  const auto x = (Vector<double>)a, y = (Vector<double>)b;
+  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 4, 5, 8, 9, 12, 13) +
+         (Vector<T>)__builtin_shufflevector(x, y, 2, 3, 6, 7, 10, 11, 14, 15);
+}
+#elif defined(__AVX2__)
+template <typename T>
+PYNN_INLINE Vector<T> fold_256_bits(typename VectorType<T>::type a,
+                                    typename VectorType<T>::type b) {
+  const auto x = (Vector<double>)a, y = (Vector<double>)b;
+  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 4, 5) +
+         (Vector<T>)__builtin_shufflevector(x, y, 2, 3, 6, 7);
+}
+#endif
+template <typename T>
+PYNN_INLINE Vector<T> fold_128_bits(typename VectorType<T>::type a,
+                                    typename VectorType<T>::type b) {
+  const auto x = (Vector<double>)a, y = (Vector<double>)b;
+  return (Vector<T>)unpack_low(x, y) + (Vector<T>)unpack_high(x, y);
+}
+PYNN_INLINE Vector<float> fold_64_bits(Vector<float> a, Vector<float> b) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
+         __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+#elif defined(__AVX2__)
+  return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +
+         __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+#else
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
+
+// Of every kStep-th vector from `rows` on, a part of 128 bits each.
+template <typename T, int kStep>
+PYNN_INLINE Vector<T> fold_to_128_bits(const Vector<T>* rows) {
+#if defined(__AVX512F__)
+  return fold_256_bits<T>(fold_512_bits<T>(rows[0], rows[kStep]),
+                          fold_512_bits<T>(rows[2 * kStep], rows[3 * kStep]));
+#elif defined(__AVX2__)
+  return fold_256_bits<T>(rows[0], rows[kStep]);
+#else
+  return rows[0];
+#endif
+}
+
+// Lane r: the sum of the lanes of rows[r].
+PYNN_INLINE Vector<float> lane_sums(const Vector<float> (&rows)[kLanes<float>]) {
+  const auto part = [&rows](int first) { return fold_to_128_bits<float, 4>(rows + first); };
+  return fold_64_bits(fold_128_bits<float>(part(0), part(1)),
+                      fold_128_bits<float>(part(2), part(3)));
+}
+PYNN_INLINE Vector<double> lane_sums(const Vector<double> (&rows)[kLanes<double>]) {
+  return fold_128_bits<double>(fold_to_128_bits<double, 2>(rows),
+                               fold_to_128_bits<double, 2>(rows + 1));
 }
 
 // One vector of pieces of 16 bytes, which lie `stride` elements apart.
