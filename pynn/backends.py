@@ -47,17 +47,16 @@ def cuda_module() -> ModuleType:
 @cache
 def _tell_library_folders(module: ModuleType) -> None:
     """Tell the module where NVIDIA's wheels put their libraries in this environment."""
-    try:
-        roots = list(import_module("nvidia").__path__)
-    except ModuleNotFoundError:
-        roots = []
+    from glob import escape, glob
+    from importlib.util import find_spec
+
+    spec = find_spec("nvidia")
+    roots = [] if spec is None else list(spec.submodule_search_locations or [])
     module.set_library_folders(
         [
             folder
             for root in dict.fromkeys([*roots, *(f"{path}/nvidia" for path in sys.path)])
-            if os.path.isdir(root)
-            for folder in sorted(f"{root}/{wheel}/lib" for wheel in os.listdir(root))
-            if os.path.isdir(folder)
+            for folder in sorted(glob(f"{escape(root)}/*/lib"))
         ]
     )
 

@@ -31,20 +31,11 @@ constexpr std::int64_t kGemmScratch = 256 * 512 + 256 * 16 + 128;
 // Rows and columns of C are best split over threads at multiples of these.
 constexpr std::int64_t kGemmRowUnit = 12, kGemmColumnUnit = 32;
 
-// Elements of A, and of B, laid out.
-template <typename T>
-std::int64_t packed_a_size(const Gemm<T>& product) {
-  return product.M * product.K + 64;
-}
-template <typename T>
-std::int64_t packed_b_size(const Gemm<T>& product) {
-  return (product.N + kGemmColumnUnit - 1) / kGemmColumnUnit * kGemmColumnUnit * product.K;
-}
-
 template <typename T>
 struct GemmKernels {
   void (*run)(const Gemm<T>& product, T* scratch);  // scratch (kGemmScratch,), aligned to 64 bytes
-  // For products of the same A and M, or of the same B and N.
+  // For products of the same A and M: to (M K + 64,). For products of the same B and N:
+  // to (N rounded up to kGemmColumnUnit, K).
   void (*pack_a)(const Gemm<T>& product, T* to);
   void (*pack_b)(const Gemm<T>& product, T* to);
 };

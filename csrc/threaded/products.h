@@ -27,8 +27,8 @@ struct Terms {
 // is what takes the time.
 constexpr std::int64_t kWorkPerElement = 16;
 
-// Elements of a matrix that a thread packs once for all its parts of a product.
-constexpr std::int64_t kMostPacked = 1 << 20;
+// Bytes, at most, of a matrix that a thread packs once for all its parts of a product.
+constexpr std::int64_t kMostPackedBytes = 4 << 20;
 
 inline const Terms kOneProduct;
 
@@ -46,26 +46,35 @@ void multiply(const Gemm<T>& common, const Terms& terms = kOneProduct, std::int6
               std::int64_t b_size = 0) {
   const bool by_rows = common.M >= common.N;
   const std::int64_t size = by_rows ? common.M : common.N;
-  // All parts read the smaller matrix. A thread that is given several parts packs it once for them,
-  // if it is not too large; if it is, there are few parts.
-  const std::int64_t packed_size = by_rows ? packed_b_size(common) : packed_a_size(common);
+  const std::int64_t smallest_unit = by_rows ? kGemmRowUnit : kGemmColumnUnit;
+  // All parts of a product read the smaller matrix. A thread that is given several parts packs it
+  // once for them. If it is too large for that, it is packed for each, and parts are larger.
+  const std::int64_t packed_size =
+      by_rows ? (common.N + kGemmColumnUnit - 1) / kGemmColumnUnit * kGemmColumnUnit * common.K
+              : common.M * common.K + 64;
+  const bool small = packed_size * std::int64_t{sizeof(T)} <= kMostPackedBytes;
+  constexpr std::int64_t kManyUnits = 16;
   const std::int64_t unit_size =
-      (by_rows ? kGemmRowUnit : kGemmColumnUnit) * (packed_size > kMostPacked ? 8 : 1);
+      smallest_unit *
+      (small ? 1 : std::clamp<std::int64_t>(size / (smallest_unit * kManyUnits), 1, 8));
   const std::int64_t units = (size + unit_size - 1) / unit_size;
   const std::int64_t all = terms.results() * units;
   if (all == 0) return;
   const std::int64_t work = work_of(common, terms) / all;
-  const bool once = terms.terms.size() == 1 && packed_size <= kMostPacked &&
-                    std::min(common.M, common.N) > 1 && goes_in_pieces(all, work);
+  const bool once = small && terms.terms.size() == 1 && std::min(common.M, common.N) > 1 &&
+                    goes_in_pieces(all, work);
   static std::atomic<std::uint64_t> products{0};
-  const std::uint64_t number = ++products;
+  const std::uint64_t number = once ? ++products : 0;
   parallel_for(all, work, [&](std::int64_t begin, std::int64_t end) {
     thread_local std::uint64_t packed_for = 0;  // the product whose matrix is in scratch
     T* const working_memory = scratch<T>(kGemmScratch + (once ? packed_size : 0));
     T* const packed = once ? working_memory + kGemmScratch : nullptr;
     const auto& kernels = isa_table<T>().gemm;
     if (once && packed_for != number) {
-      (by_rows ? kernels.pack_b : kernels.pack_a)(common, packed);
+      Gemm<T> whole = common;
+      whole.a += terms.terms[0].a * a_size;
+      whole.b += terms.terms[0].b * b_size;
+      (by_rows ? kernels.pack_b : kernels.pack_a)(whole, packed);
       packed_for = number;
     }
     std::int64_t last;

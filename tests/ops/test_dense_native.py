@@ -550,6 +550,7 @@ def everything(dtype):
         ((65, 300), (130, 300)),
         ((100, 784), (512, 784)),  # in pieces, of columns
         ((1201, 100), (96, 100)),  # and of rows, the last a single one
+        ((48, 24000), (100, 24000)),  # too much to pack, and few outputs
     ]:
         x, w = draw(x_shape, dtype), draw(w_shape, dtype, 1)
         y = _core.linear(x, w, w[:, 0])
