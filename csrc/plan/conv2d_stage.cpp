@@ -398,8 +398,8 @@ class Conv2dStage final : public Stage<T> {
     const auto positions = layer_.dy.pixels();
     const WeightUnits units = weight_units(outputs, columns);
     const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
-    constexpr std::int64_t kPositions =
-        384 / sizeof(T);  // whose gradients, of a tile's rows, stay in the first
+    // Pixels whose gradients, of a tile's rows, stay in the first-level cache.
+    constexpr std::int64_t kPositions = 384 / sizeof(T);
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
     const T* const x = run.at(layer_.x_data, blocks);
     T* const shards = run.at(shards_);

@@ -85,6 +85,19 @@ struct Product {
     const std::vector<T> before(g.c, g.c + length(M, N, g.c_row));
     T* const scratch = arrays.scratch(kGemmScratch);
 
+    const auto part_of = [&g](std::int64_t row, std::int64_t row_end, std::int64_t column,
+                              std::int64_t column_end) {
+      Gemm<T> part = g;
+      part.M = row_end - row, part.N = column_end - column;
+      part.a += row * g.a_row;
+      part.b += column * g.b_column;
+      part.c += row * g.c_row + column;
+      part.b_padded = false;
+      if (part.row_start) part.row_start += row;
+      if (part.column_start) part.column_start += column;
+      return part;
+    };
+
     if (packed != Packed::kNothing) {  // the other matrix is cut
       const bool by_rows = packed == Packed::kB;
       T* const to = arrays.scratch(
@@ -92,16 +105,8 @@ struct Product {
                   : M * K + 64);
       (by_rows ? k.gemm.pack_b : k.gemm.pack_a)(g, to);
       arrays.ranges(by_rows ? M : N, [&](std::int64_t begin, std::int64_t end) {
-        Gemm<T> part = g;
+        Gemm<T> part = by_rows ? part_of(begin, end, 0, N) : part_of(0, M, begin, end);
         (by_rows ? part.packed_b : part.packed_a) = to;
-        (by_rows ? part.M : part.N) = end - begin;
-        const std::int64_t row = by_rows ? begin : 0, column = by_rows ? 0 : begin;
-        part.a += row * g.a_row;
-        part.b += column * g.b_column;
-        part.c += row * g.c_row + column;
-        part.b_padded = false;
-        if (part.row_start) part.row_start += row;
-        if (part.column_start) part.column_start += column;
         k.gemm.run(part, scratch);
       });
     } else if (cut == Cut::kWhole) {
@@ -110,14 +115,8 @@ struct Product {
       const std::int64_t first_terms = cut == Cut::kUneven ? K : K / 3;
       arrays.ranges(M, [&](std::int64_t row, std::int64_t row_end) {
         arrays.ranges(N, [&](std::int64_t column, std::int64_t column_end) {
-          Gemm<T> part = g;
-          part.M = row_end - row, part.N = column_end - column, part.K = first_terms;
-          part.a += row * g.a_row;
-          part.b += column * g.b_column;
-          part.c += row * g.c_row + column;
-          part.b_padded = false;
-          if (part.row_start) part.row_start += row;
-          if (part.column_start) part.column_start += column;
+          Gemm<T> part = part_of(row, row_end, column, column_end);
+          part.K = first_terms;
           k.gemm.run(part, scratch);
           part.a += first_terms * g.a_column;
           part.b += first_terms * g.b_row;
