@@ -279,10 +279,11 @@ TEST(idle_threads_sleep) {
 TEST(a_forked_child_has_its_own_pool) {
   set_num_threads(3);
   CHECK(covers_once(64));
-  std::atomic<bool> stop{false};
+  std::atomic<bool> started{false}, stop{false};
   std::thread other([&] {  // so that the fork finds the pool at work, and its locks taken
-    while (!stop) covers_once(64);
+    for (; !stop; started = true) covers_once(64);
   });
+  while (!started) sleep_ms(1);
   for (int i = 0; i < 20; ++i) {
     const pid_t child = fork();
     if (child == 0) {
