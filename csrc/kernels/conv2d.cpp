@@ -27,7 +27,6 @@ constexpr std::int64_t kGatherElements =
     1 << 18;  // of dy or y, where a block has more than one sample
 
 PYNN_INLINE std::int64_t at_least_one(std::int64_t value) { return value > 1 ? value : 1; }
-PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 PYNN_INLINE std::int64_t ceil_divide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 constexpr int kFlatTile = 2 * kLanes<float>;  // positions of a tile, at most

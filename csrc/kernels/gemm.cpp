@@ -94,8 +94,6 @@ void pack_rows(std::int64_t panels, std::int64_t depth, const T* from, std::int6
 template <typename T>
 constexpr std::int64_t kBlockColumns = kBlockBytes / static_cast<std::int64_t>(sizeof(T));
 
-PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
 // Panels of about equal height, from top to bottom.
 struct Panels {
   explicit Panels(std::int64_t rows) : rows(rows), count((rows + kRows - 1) / kRows) {}

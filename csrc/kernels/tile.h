@@ -18,5 +18,7 @@ constexpr int kRows = 8;
 constexpr int kRows = 4;
 #endif
 
+PYNN_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
 }  // namespace
 }  // namespace pynn::PYNN_ISA
