@@ -1,44 +1,10 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/window_arguments.h"
 #include "kernels/pad2d.h"
-#include "shapes/arrangement.h"
 
 namespace pynn {
 namespace {
-
-constexpr std::int64_t kMostPadding = std::int64_t{1}
-                                      << 31;  // on one side; sums of these cannot overflow
-
-[[noreturn]] void refuse(py::handle padding) {
-  throw ShapeError(
-      "padding must be an int, (rows, columns), (top, bottom, left, right) or 'valid', none "
-      "negative, got " +
-      py::repr(padding).cast<std::string>());
-}
-
-std::int64_t to_side(py::handle side, py::handle padding) {
-  if (!PyIndex_Check(side.ptr())) refuse(padding);
-  const auto value = static_cast<std::int64_t>(PyNumber_AsSsize_t(side.ptr(), nullptr));  // clips
-  if (PyErr_Occurred()) throw py::error_already_set();
-  if (value < 0 || value > kMostPadding) refuse(padding);
-  return value;
-}
-
-Sides to_sides(py::handle padding) {
-  if (py::isinstance<py::str>(padding)) {
-    if (padding.cast<std::string>() != "valid") refuse(padding);
-    return {0, 0, 0, 0};
-  }
-  if (!PySequence_Check(padding.ptr())) {
-    const std::int64_t side = to_side(padding, padding);
-    return {side, side, side, side};
-  }
-  std::vector<std::int64_t> sides;
-  for (py::handle side : padding) sides.push_back(to_side(side, padding));
-  if (sides.size() == 2) return {sides[0], sides[0], sides[1], sides[1]};
-  if (sides.size() == 4) return {sides[0], sides[1], sides[2], sides[3]};
-  refuse(padding);
-}
 
 Pad2dShape to_pad2d_shape(const Shape& x, const Sides& sides) {
   return {x[0] * x[1], x[2], x[3], sides.top, sides.bottom, sides.left, sides.right};

@@ -1,9 +1,15 @@
 #include "bindings/window_arguments.h"
 
+#include <algorithm>
+#include <array>
+
 namespace pynn {
 namespace {
 
 namespace py = pybind11;
+
+constexpr std::int64_t kMostPadding = std::int64_t{1}
+                                      << 31;  // on one side; sums of these cannot overflow
 
 std::string text_of(py::handle object) { return py::repr(object).cast<std::string>(); }
 
@@ -34,6 +40,21 @@ int read_ints(py::handle object, std::int64_t (&values)[4]) {
   return static_cast<int>(size);
 }
 
+// What needs no window to be understood: "valid", or how many rows and columns on each side. False
+// where the object is something else.
+bool read_sides(py::handle object, std::array<std::int64_t, 4>& sides) {
+  if (PyUnicode_Check(object.ptr())) {
+    sides = {};
+    return object.cast<std::string>() == "valid";
+  }
+  std::int64_t values[4];
+  const int count = read_ints(object, values);
+  if (count == 1) sides = {values[0], values[0], values[0], values[0]};
+  if (count == 2) sides = {values[0], values[0], values[1], values[1]};
+  if (count == 4) sides = {values[0], values[1], values[2], values[3]};
+  return count > 0 && *std::min_element(sides.begin(), sides.end()) >= 0;
+}
+
 }  // namespace
 
 Pair to_pair(const char* name, py::handle object) {
@@ -46,27 +67,28 @@ Pair to_pair(const char* name, py::handle object) {
 
 Padding to_padding(py::handle object) {
   Padding padding;
+  if (read_sides(object, padding.sides)) return padding;
   if (PyUnicode_Check(object.ptr())) {
     const std::string text = object.cast<std::string>();
-    if (text == "valid") return padding;
     if (text == "same" || text == "full") {
       padding.kind = text == "same" ? Padding::Kind::same : Padding::Kind::full;
       return padding;
     }
-  } else {
-    std::int64_t values[4];
-    const int count = read_ints(object, values);
-    bool negative = false;
-    for (int i = 0; i < count; ++i) negative = negative || values[i] < 0;
-    if (count == 1) padding.sides = {values[0], values[0], values[0], values[0]};
-    if (count == 2) padding.sides = {values[0], values[0], values[1], values[1]};
-    if (count == 4) padding.sides = {values[0], values[1], values[2], values[3]};
-    if (count > 0 && !negative) return padding;
   }
   throw ShapeError(
       message("padding must be an int, (rows, columns), (top, bottom, left, right), none of them "
               "negative, or 'valid', 'same' or 'full', got ",
               text_of(object)));
+}
+
+Sides to_sides(py::handle object) {
+  std::array<std::int64_t, 4> sides{};
+  if (read_sides(object, sides) && *std::max_element(sides.begin(), sides.end()) <= kMostPadding)
+    return {sides[0], sides[1], sides[2], sides[3]};
+  throw ShapeError(message(
+      "padding must be an int, (rows, columns), (top, bottom, left, right) or 'valid', none "
+      "negative, got ",
+      text_of(object)));
 }
 
 Window to_pool2d_window(const Shape& x, py::handle kernel_size, py::handle stride,

@@ -82,13 +82,6 @@ py::array global_avg_pool2d_backward(py::handle dy_object, const Shape& x_shape)
                    [&](auto zero) { return make_global_avg_pool2d<decltype(zero)>(x_shape); })[0];
 }
 
-Sides to_sides(py::handle padding) {
-  const Padding p = to_padding(padding);
-  if (p.kind != Padding::Kind::sides)
-    throw ShapeError("padding must be an int, (rows, columns) or (top, bottom, left, right)");
-  return {p.sides[0], p.sides[1], p.sides[2], p.sides[3]};
-}
-
 py::array pad2d(py::handle x_object, py::handle padding, double value) {
   const py::array x = dense("x", x_object);
   const Sides sides = to_sides(padding);

@@ -12,11 +12,6 @@ namespace {
 
 namespace py = pybind11;
 
-Sides to_sides(py::handle padding) {
-  const Padding p = to_padding(padding);
-  return {p.sides[0], p.sides[1], p.sides[2], p.sides[3]};
-}
-
 template <typename T>
 class Reader {
  public:
