@@ -30,6 +30,28 @@ struct Runs {
   }
 };
 
+// Calls visit(count, samples, offset) for each run of each block, on several threads: of `count`
+// elements, which lie at samples[i] of the block's sample i, null beyond the last, and from
+// `offset` on in the blocks.
+template <typename Element, typename Visit>
+void each_run(const Layout& layout, Element* rows, const Visit& visit) {
+  const Runs runs(layout);
+  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                   const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
+                   Element* samples[kBlockLanes];
+                   for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+                     const std::int64_t sample = block * kBlockLanes + lane;
+                     samples[lane] = sample < layout.samples
+                                         ? rows + sample * layout.features() + run * runs.length
+                                         : nullptr;
+                   }
+                   visit(runs.count(run), samples, block * layout.block() + runs.offset(run));
+                 }
+               });
+}
+
 }  // namespace
 
 template <typename T>
@@ -38,23 +60,10 @@ void to_blocks(const Layout& layout, const T* rows, T* blocks) {
     std::copy_n(rows, layout.size(), blocks);
     return;
   }
-  const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
-  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t unit = begin; unit < end; ++unit) {
-                   const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
-                   const T* from[kBlockLanes];
-                   for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-                     const std::int64_t sample = block * kBlockLanes + lane;
-                     from[lane] = sample < layout.samples
-                                      ? rows + sample * layout.features() + run * runs.length
-                                      : nullptr;
-                   }
-                   kernels.gather(runs.count(run), from,
-                                  blocks + block * layout.block() + runs.offset(run));
-                 }
-               });
+  each_run(layout, rows, [&](std::int64_t count, const T* const* samples, std::int64_t offset) {
+    kernels.gather(count, samples, blocks + offset);
+  });
 }
 
 template <typename T>
@@ -63,23 +72,10 @@ void from_blocks(const Layout& layout, const T* blocks, T* rows) {
     std::copy_n(blocks, layout.size(), rows);
     return;
   }
-  const Runs runs(layout);
   const auto& kernels = isa_table<T>().sample_blocks;
-  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t unit = begin; unit < end; ++unit) {
-                   const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
-                   T* to[kBlockLanes];
-                   for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-                     const std::int64_t sample = block * kBlockLanes + lane;
-                     to[lane] = sample < layout.samples
-                                    ? rows + sample * layout.features() + run * runs.length
-                                    : nullptr;
-                   }
-                   kernels.scatter(runs.count(run),
-                                   blocks + block * layout.block() + runs.offset(run), to);
-                 }
-               });
+  each_run(layout, rows, [&](std::int64_t count, T* const* samples, std::int64_t offset) {
+    kernels.scatter(count, blocks + offset, samples);
+  });
 }
 
 template <typename T>
