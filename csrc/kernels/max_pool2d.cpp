@@ -96,30 +96,6 @@ PYNN_INLINE void take(typename VectorType<T>::type value, int place,
   code = wins ? Wide{} + static_cast<Codes<T>>(place) : code;
 }
 
-// Every other lane of a and b, one after the other, from the first or the second on.
-template <typename T>
-PYNN_INLINE Vector<T> even_lanes(typename VectorType<T>::type a, typename VectorType<T>::type b) {
-  if constexpr (kLanes<T> == 16)
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  else if constexpr (kLanes<T> == 8)
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-  else if constexpr (kLanes<T> == 4)
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
-  else
-    return __builtin_shufflevector(a, b, 0, 2);
-}
-template <typename T>
-PYNN_INLINE Vector<T> odd_lanes(typename VectorType<T>::type a, typename VectorType<T>::type b) {
-  if constexpr (kLanes<T> == 16)
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-  else if constexpr (kLanes<T> == 8)
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-  else if constexpr (kLanes<T> == 4)
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
-  else
-    return __builtin_shufflevector(a, b, 1, 3);
-}
-
 PYNN_INLINE bool halves(const Window& w) {
   return w.KH == 2 && w.KW == 2 && w.stride_h == 2 && w.stride_w == 2 && w.top == 0 &&
          w.left == 0 && 2 * w.OH <= w.H && 2 * w.OW <= w.W;
@@ -144,7 +120,8 @@ PYNN_INLINE void halve(std::int64_t count, const T* x, std::int64_t x_row, T* y,
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
     const Vector<T> left = load(x + i * x_row), right = load(x + i * x_row + lanes);
-    const Vector<T> even = even_lanes<T>(left, right), odd = odd_lanes<T>(left, right);
+    const Vector<T> even = every_other<T, 1, 0>(left, right);
+    const Vector<T> odd = every_other<T, 1, 1>(left, right);
     if (i == 0)
       best = even;
     else

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -93,31 +94,34 @@ PYNN_INLINE V fma(V a, V b, V c) {
 }
 #endif
 
+// Lane i of the result is lane index(i) of a and b, one after the other.
+template <typename T, typename Index, int... kLane>
+PYNN_INLINE Vector<T> shuffle(typename VectorType<T>::type a, typename VectorType<T>::type b,
+                              Index index, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(a, b, index(kLane)...);
+}
+template <typename T, typename Index>
+PYNN_INLINE Vector<T> shuffle(typename VectorType<T>::type a, typename VectorType<T>::type b,
+                              Index index) {
+  return shuffle<T>(a, b, index, std::make_integer_sequence<int, kLanes<T>>());
+}
+
+// Every other piece of kSize lanes of a and b, from the first (kFirst = 0) or the second (1) on.
+template <typename T, int kSize, int kFirst>
+PYNN_INLINE Vector<T> every_other(typename VectorType<T>::type a, typename VectorType<T>::type b) {
+  return shuffle<T>(a, b, [](int i) { return (i / kSize * 2 + kFirst) * kSize + i % kSize; });
+}
+
 // a[0] b[0] a[1] b[1] ... of the lower half of the lanes, and of the upper half.
 template <typename T>
 PYNN_INLINE Vector<T> interleave_low(typename VectorType<T>::type a,
                                      typename VectorType<T>::type b) {
-  if constexpr (kLanes<T> == 16)
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  else if constexpr (kLanes<T> == 8)
-    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  else if constexpr (kLanes<T> == 4)
-    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-  else
-    return __builtin_shufflevector(a, b, 0, 2);
+  return shuffle<T>(a, b, [](int i) { return i / 2 + i % 2 * kLanes<T>; });
 }
 template <typename T>
 PYNN_INLINE Vector<T> interleave_high(typename VectorType<T>::type a,
                                       typename VectorType<T>::type b) {
-  if constexpr (kLanes<T> == 16)
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                   31);
-  else if constexpr (kLanes<T> == 8)
-    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-  else if constexpr (kLanes<T> == 4)
-    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  else
-    return __builtin_shufflevector(a, b, 1, 3);
+  return shuffle<T>(a, b, [](int i) { return kLanes<T> / 2 + i / 2 + i % 2 * kLanes<T>; });
 }
 
 // Transposes a square of registers: log2(lanes) perfect shuffles of its rows.
@@ -137,96 +141,50 @@ PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
   }
 }
 
+template <typename T>
+constexpr int kPart = 16 / static_cast<int>(sizeof(T));  // lanes of 128 bits
+
 // a[0] b[0] a[1] b[1] of the lower half of each 128 bits, and of their upper half.
-PYNN_INLINE Vector<float> unpack_low(Vector<float> a, Vector<float> b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
-#else
-  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-#endif
+template <typename T>
+PYNN_INLINE Vector<T> unpack_low(typename VectorType<T>::type a, typename VectorType<T>::type b) {
+  return shuffle<T>(
+      a, b, [](int i) { return i / kPart<T> * kPart<T> + i % kPart<T> / 2 + i % 2 * kLanes<T>; });
 }
-PYNN_INLINE Vector<float> unpack_high(Vector<float> a, Vector<float> b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
-#else
-  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#endif
-}
-PYNN_INLINE Vector<double> unpack_low(Vector<double> a, Vector<double> b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 0, 4, 2, 6);
-#else
-  return __builtin_shufflevector(a, b, 0, 2);
-#endif
-}
-PYNN_INLINE Vector<double> unpack_high(Vector<double> a, Vector<double> b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 1, 5, 3, 7);
-#else
-  return __builtin_shufflevector(a, b, 1, 3);
-#endif
+template <typename T>
+PYNN_INLINE Vector<T> unpack_high(typename VectorType<T>::type a, typename VectorType<T>::type b) {
+  return shuffle<T>(a, b, [](int i) {
+    return i / kPart<T> * kPart<T> + kPart<T> / 2 + i % kPart<T> / 2 + i % 2 * kLanes<T>;
+  });
 }
 
 // Vectors are summed by halves, two of them at once: the lower halves of parts of a and b, plus the
-// upper halves of the same parts.
-#if defined(__AVX512F__)
-template <typename T>
-PYNN_INLINE Vector<T> fold_512_bits(typename VectorType<T>::type a,
-                                    typename VectorType<T>::type b) {
+// upper halves of the same parts. kBits: of a part, more than 128.
+template <typename T, int kBits>
+PYNN_INLINE Vector<T> fold(typename VectorType<T>::type a, typename VectorType<T>::type b) {
   const auto x = (Vector<double>)a, y = (Vector<double>)b;
-  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 2, 3, 8, 9, 10, 11) +
-         (Vector<T>)__builtin_shufflevector(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
+  return (Vector<T>)every_other<double, kBits / 128, 0>(x, y) +
+         (Vector<T>)every_other<double, kBits / 128, 1>(x, y);
 }
-template <typename T>
-PYNN_INLINE Vector<T> fold_256_bits(typename VectorType<T>::type a,
-                                    typename VectorType<T>::type b) {
-  const auto x = (Vector<double>)a, y = (Vector<double>)b;
-  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 4, 5, 8, 9, 12, 13) +
-         (Vector<T>)__builtin_shufflevector(x, y, 2, 3, 6, 7, 10, 11, 14, 15);
-}
-#elif defined(__AVX2__)
-template <typename T>
-PYNN_INLINE Vector<T> fold_256_bits(typename VectorType<T>::type a,
-                                    typename VectorType<T>::type b) {
-  const auto x = (Vector<double>)a, y = (Vector<double>)b;
-  return (Vector<T>)__builtin_shufflevector(x, y, 0, 1, 4, 5) +
-         (Vector<T>)__builtin_shufflevector(x, y, 2, 3, 6, 7);
-}
-#endif
 template <typename T>
 PYNN_INLINE Vector<T> fold_128_bits(typename VectorType<T>::type a,
                                     typename VectorType<T>::type b) {
   const auto x = (Vector<double>)a, y = (Vector<double>)b;
-  return (Vector<T>)unpack_low(x, y) + (Vector<T>)unpack_high(x, y);
+  return (Vector<T>)unpack_low<double>(x, y) + (Vector<T>)unpack_high<double>(x, y);
 }
 PYNN_INLINE Vector<float> fold_64_bits(Vector<float> a, Vector<float> b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) +
-         __builtin_shufflevector(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +
-         __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
-#else
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
-#endif
+  const auto first = [](int i) { return i / 4 * 4 + i % 4 / 2 * kLanes<float> + i % 2 * 2; };
+  const auto second = [](int i) { return i / 4 * 4 + i % 4 / 2 * kLanes<float> + i % 2 * 2 + 1; };
+  return shuffle<float>(a, b, first) + shuffle<float>(a, b, second);
 }
 
 // Of every kStep-th vector from `rows` on, a part of 128 bits each.
 template <typename T, int kStep>
 PYNN_INLINE Vector<T> fold_to_128_bits(const Vector<T>* rows) {
 #if defined(__AVX512F__)
-  return fold_256_bits<T>(fold_512_bits<T>(rows[0], rows[kStep]),
-                          fold_512_bits<T>(rows[2 * kStep], rows[3 * kStep]));
+  return fold<T, 256>(fold<T, 512>(rows[0], rows[kStep]),
+                      fold<T, 512>(rows[2 * kStep], rows[3 * kStep]));
 #elif defined(__AVX2__)
-  return fold_256_bits<T>(rows[0], rows[kStep]);
+  return fold<T, 256>(rows[0], rows[kStep]);
 #else
   return rows[0];
 #endif
@@ -270,21 +228,21 @@ PYNN_INLINE void load_columns(const float* from, std::int64_t row_stride,
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i)
     rows[i] = (Vector<float>)load_pieces(from + i * row_stride, 4 * row_stride);
-  const auto low01 = (Vector<double>)unpack_low(rows[0], rows[1]);
-  const auto high01 = (Vector<double>)unpack_high(rows[0], rows[1]);
-  const auto low23 = (Vector<double>)unpack_low(rows[2], rows[3]);
-  const auto high23 = (Vector<double>)unpack_high(rows[2], rows[3]);
-  columns[0] = (Vector<float>)unpack_low(low01, low23);
-  columns[1] = (Vector<float>)unpack_high(low01, low23);
-  columns[2] = (Vector<float>)unpack_low(high01, high23);
-  columns[3] = (Vector<float>)unpack_high(high01, high23);
+  const auto low01 = (Vector<double>)unpack_low<float>(rows[0], rows[1]);
+  const auto high01 = (Vector<double>)unpack_high<float>(rows[0], rows[1]);
+  const auto low23 = (Vector<double>)unpack_low<float>(rows[2], rows[3]);
+  const auto high23 = (Vector<double>)unpack_high<float>(rows[2], rows[3]);
+  columns[0] = (Vector<float>)unpack_low<double>(low01, low23);
+  columns[1] = (Vector<float>)unpack_high<double>(low01, low23);
+  columns[2] = (Vector<float>)unpack_low<double>(high01, high23);
+  columns[3] = (Vector<float>)unpack_high<double>(high01, high23);
 }
 PYNN_INLINE void load_columns(const double* from, std::int64_t row_stride,
                               Vector<double> (&columns)[2]) {
   const Vector<double> even = load_pieces(from, 2 * row_stride);
   const Vector<double> odd = load_pieces(from + row_stride, 2 * row_stride);
-  columns[0] = unpack_low(even, odd);
-  columns[1] = unpack_high(even, odd);
+  columns[0] = unpack_low<double>(even, odd);
+  columns[1] = unpack_high<double>(even, odd);
 }
 
 // memcpy of a short run without the call: two copies of a fixed size that overlap.
