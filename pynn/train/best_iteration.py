@@ -49,8 +49,10 @@ class BestIteration(Callback):
         self._weights: dict[str, Array] = {}
 
     def on_begin(self, run: Run) -> None:
-        """Measure the model as it is."""
-        self._measure(run)
+        """Measure the model as it is, unless a training goes on."""
+        if run.epoch == 0:
+            self.rows, self.best, self._weights = [], {}, {}
+            self._measure(run)
 
     def on_batch_end(self, run: Run) -> None:
         """Measure, if it is time."""
@@ -61,6 +63,18 @@ class BestIteration(Callback):
         """Restore the best iteration's parameters."""
         if self._weights:
             run.model.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All measurements, and the best."""
+        return {"rows": self.rows, "best": self.best}
+
+    def tensors(self) -> dict[str, Array]:
+        """The parameters of the best iteration."""
+        return self._weights
+
+    def load(self, state: dict[str, Any], tensors: dict[str, Array]) -> None:
+        """Go on where a checkpoint stands."""
+        self.rows, self.best, self._weights = list(state["rows"]), dict(state["best"]), tensors
 
     def _measure(self, run: Run) -> None:
         row = {"iteration": float(run.step.steps)}

@@ -103,6 +103,11 @@ class EarlyStopping(Callback):
         self.best_epoch = 0
         self._weights: dict[str, Array] = {}
 
+    def on_begin(self, run: Run) -> None:
+        """Forget an earlier training."""
+        if run.epoch == 0:
+            self.best, self.best_epoch, self._weights = None, 0, {}
+
     def on_epoch_end(self, run: Run) -> None:
         """Compare this epoch with the best."""
         row = run.history.rows[-1]

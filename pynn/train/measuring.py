@@ -32,6 +32,11 @@ class AccuracyEvery(Callback):
         self.rows: list[dict[str, float]] = []
         self._seen = 0
 
+    def on_begin(self, run: Run) -> None:
+        """Forget an earlier training."""
+        if run.epoch == 0:
+            self.rows, self._seen = [], 0
+
     def on_batch_end(self, run: Run) -> None:
         """Measure, if it is time."""
         before = self._seen
@@ -43,6 +48,14 @@ class AccuracyEvery(Callback):
             batches = Batches(x, y, 500, shuffle=False, dtype=run.model.dtype, reuse=True)
             row[name] = evaluate(run.model, CrossEntropyLoss(), batches)["accuracy"]
         self.rows.append(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All measurements, and how many samples have been trained on."""
+        return {"rows": self.rows, "seen": self._seen}
+
+    def load(self, state: dict[str, Any], tensors: dict[str, Array]) -> None:
+        """Go on where a checkpoint stands."""
+        self.rows, self._seen = list(state["rows"]), int(state["seen"])
 
 
 class Divergence(Callback):
@@ -58,14 +71,19 @@ class Divergence(Callback):
     def __init__(self, factor: float = 100.0) -> None:
         self.factor = factor
         self.message: str | None = None
-        self._first = math.nan
+        self._first: float | None = None
+
+    def on_begin(self, run: Run) -> None:
+        """Forget an earlier training."""
+        if run.epoch == 0:
+            self.message = self._first = None
 
     def on_batch_end(self, run: Run) -> None:
         """Compare this loss with the first."""
         loss = run.step.last_finite_loss
         if loss is None or self.message is not None:
             return
-        if np.isnan(self._first):
+        if self._first is None:
             self._first = loss
         if loss > self.factor * self._first:
             self.message = (
@@ -73,6 +91,14 @@ class Divergence(Callback):
                 f"its first value {self._first:.3g} (learning rate {run.optimizer.lr:g})"
             )
             run.stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The first loss, and what happened."""
+        return {"first": self._first, "message": self.message}
+
+    def load(self, state: dict[str, Any], tensors: dict[str, Array]) -> None:
+        """Go on where a checkpoint stands."""
+        self._first, self.message = state["first"], state["message"]
 
 
 def clipped_cross_entropy(model: Module, x: Array, y: Array, floor: float) -> float:
