@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,12 @@ class GradReport:
     @property
     def error(self) -> float:
         """The largest relative error."""
-        return max((comparison.error for comparison in self.comparisons), default=0.0)
+        return _largest(comparison.error for comparison in self.comparisons)
 
     @property
     def own_error(self) -> float:
         """The largest relative error of an element in relation to itself."""
-        return max((comparison.own_error for comparison in self.comparisons), default=0.0)
+        return _largest(comparison.own_error for comparison in self.comparisons)
 
     def __str__(self) -> str:
         lines = [
@@ -72,6 +72,11 @@ class GradReport:
             for c in self.comparisons
         ]
         return "\n".join(lines)
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """NaN where any is NaN; 0 of none."""
+    return float(np.max([0.0, *errors]))
 
 
 # Coefficients of f(a + k eps) - f(a - k eps), k = 1, 2, ..., over eps: the error is of order eps^2
@@ -163,10 +168,10 @@ def gradcheck(
     Returns:
         A GradReport.
     """
-    if isinstance(fn_or_module, Module):
+    if isinstance(fn_or_module, Module) and next(iter(fn_or_module.state_dict()), None) is not None:
         model = copy.deepcopy(fn_or_module).astype("float64")
     else:
-        model = _Function(fn_or_module)
+        model = _Function(copy.deepcopy(fn_or_module))
         model.double = Parameter(np.zeros(1))  # so that the model's dtype is float64
     listed = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     arrays = [np.array(value, dtype=np.float64) for value in listed]

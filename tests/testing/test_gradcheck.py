@@ -100,3 +100,18 @@ def test_own_error_is_relative_to_each_element():
     assert found.error == pytest.approx(1e-6)
     assert found.own_error == pytest.approx(1 / 11)
     assert (found.index, found.elements) == ((1,), 3)
+
+
+def test_a_gradient_that_is_not_a_number_is_found_wherever_it_is():
+    ops.register(
+        "scaled", lambda x, w: x * w, lambda dy, x, w: (dy * w, np.full(w.shape, np.nan, w.dtype))
+    )
+    try:
+        with pytest.raises(AssertionError, match="input 1: relative error nan"):
+            gradcheck(ops.scaled, [np.ones((4, 3)), np.ones((4, 3))])
+    finally:
+        ops.unregister("scaled")
+
+
+def test_a_module_without_parameters():
+    assert gradcheck(nn.MaxPool2d(2), np.arange(32.0).reshape(2, 1, 4, 4)).error < 1e-8
