@@ -13,6 +13,7 @@ from pynn.graph import Array
 from pynn.optim.schedules import AnySchedule
 from pynn.random import get_seed, manual_seed
 from pynn.train.callbacks import Callback, Run
+from pynn.train.history import plain
 
 _FORMAT = 1
 
@@ -66,7 +67,7 @@ def save_run(path: str | os.PathLike[str], run: Run) -> None:
         "history": run.history.rows,
         "tensors": sorted(tensors),
     }
-    io.save(path, tensors, {"pynn.checkpoint": json.dumps(state)})
+    io.save(path, tensors, {"pynn.checkpoint": json.dumps(state, default=plain)})
 
 
 def load_run(path: str | os.PathLike[str], run: Run) -> None:

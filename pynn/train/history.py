@@ -7,6 +7,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """What JSON has for NumPy's numbers and arrays."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(
+        f"JSON holds numbers, texts, lists and dictionaries, not {type(value).__name__}"
+    )
 
 
 class History:
@@ -59,7 +71,9 @@ class History:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the table as a JSON list of rows."""
-        Path(path).write_text(json.dumps(self.rows, indent=1) + "\n", encoding="utf-8")
+        Path(path).write_text(
+            json.dumps(self.rows, indent=1, default=plain) + "\n", encoding="utf-8"
+        )
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs: {', '.join(self.columns)})"

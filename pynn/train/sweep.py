@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pynn.config import config
 from pynn.errors import MissingExtraError
 from pynn.io.atomic import replacing
 from pynn.train.callbacks import Callback, Run
+from pynn.train.history import plain
 from pynn.train.settings import Setting
 from pynn.train.sweep_progress import Watched, choose
 
@@ -121,7 +123,10 @@ class _Task:
             "seconds": time.perf_counter() - begin,
             "result": result,
         }
-        text = json.dumps(stored, indent=1, default=_plain)
+        try:
+            text = json.dumps(stored, indent=1, default=plain)
+        except TypeError as error:
+            raise TypeError(f"a run returned what cannot be kept: {error}") from error
         with replacing(self.folder / _RESULT) as file:
             file.write(text.encode())
         return _result(json.loads(text), self.folder)
@@ -278,7 +283,8 @@ class _Plan:
         self.sweep = asked
         root = Path(asked.folder)
         root.mkdir(parents=True, exist_ok=True)
-        name, identity = asked.function.__name__, _identity(asked.function, asked.seed, data)
+        identity = _identity(asked.function, asked.seed, data)
+        name = asked.function.__name__.strip("<>")
         self.folders = [root / f"{name}-{_digest([identity, s])}" for s in asked.settings]
         self.settings = dict(zip(self.folders, asked.settings, strict=True))
         stored = {run_folder: _stored(run_folder) for run_folder in self.settings}
@@ -323,13 +329,40 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
 
 def _identity(function: RunFunction, seed: int, data: str) -> str:
     """What a stored result depends on besides its setting; data is the digest of the data."""
+    if not hasattr(function, "__code__"):
+        raise TypeError(
+            f"a sweep runs a function, got {function!r}; what a partial binds belongs into the "
+            "settings"
+        )
     module = inspect.getmodule(function)
     try:
         source = inspect.getsource(function if module is None else module)
     except (OSError, TypeError):  # typed into a notebook, which keeps the text of functions
         source = inspect.getsource(function)
     kernels = [pynn.get_backend(), get_precision(), *["winograd"] * pynn.get_winograd()]
-    return _digest([function.__name__, source, seed, data, pynn.__version__, *kernels])
+    bound = [function.__defaults__, function.__kwdefaults__, *_contents(function)]
+    own = [function.__qualname__, *_instructions(function.__code__), *bound]
+    return _digest([*own, source, seed, data, pynn.__version__, *kernels])
+
+
+def _instructions(code: CodeType) -> Iterator[Any]:
+    """What tells apart two functions that have one name and stand in the same module."""
+    yield from (code.co_code, code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _instructions(constant)
+        else:
+            yield constant
+
+
+def _contents(function: RunFunction) -> Iterator[Any]:
+    """The values of the variables around a function that it uses."""
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        yield list(_instructions(value.__code__)) if hasattr(value, "__code__") else value
 
 
 def _digest(value: Any) -> str:
@@ -366,10 +399,3 @@ def _stored(folder: Path) -> dict[str, Any] | None:
 
 def _result(stored: Mapping[str, Any], folder: Path) -> Result:
     return {"seconds": stored["seconds"], **stored["result"], "folder": str(folder)}
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has for NumPy's numbers and arrays."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(f"a run returned {type(value).__name__}, which JSON cannot hold")

@@ -231,7 +231,9 @@ def test_processes_have_their_share_of_threads_and_the_settings_of_their_caller(
 def test_what_cannot_be(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="jobs must be 1 or more, got 0"):
         sweep(square, settings(1), tmp_path, jobs=0)
-    with pytest.raises(TypeError, match="a run returned object"):
+    with pytest.raises(
+        TypeError, match=r"a run returned what cannot be kept: JSON holds .*, not object"
+    ):
         sweep(lambda setting, run: {"what": object()}, settings(1), tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

@@ -1,5 +1,6 @@
 """What a kept run depends on."""
 
+import functools
 import importlib
 import os
 import sys
@@ -56,3 +57,33 @@ def test_a_function_of_an_interpreter_counts_by_its_own_text(tmp_path):
     exec(compile(path.read_text(), str(path), "exec"), namespace)
     found = sweep(namespace["times"], [{"value": 2}], tmp_path / "runs", progress=False)
     assert products(found) == [(6, False)]
+
+
+def adding(number):
+    def run(setting, run):
+        return {"product": setting["value"] + number, "reused": None}
+
+    return run
+
+
+def test_functions_of_one_name_are_told_apart_by_what_they_do_and_hold(tmp_path):
+    def run(function):
+        (result,) = sweep(function, [{"value": 2}], tmp_path / "runs", progress=False)
+        return result["product"], result["reused"]
+
+    assert run(adding(1)) == (3, False)
+    assert run(adding(5)) == (7, False)
+    assert run(adding(1)) == (3, True)
+    doubled, squared = (
+        lambda s, r: {"product": 2 * s["value"]},
+        lambda s, r: {"product": s["value"] ** 3},
+    )
+    assert run(doubled) == (4, False)
+    assert run(squared) == (8, False)
+    assert run(doubled) == (4, True)
+
+
+def test_what_is_no_function_is_refused(tmp_path):
+    partial = functools.partial(lambda factor, setting, run: {"product": factor}, 3)
+    with pytest.raises(TypeError, match="what a partial binds belongs into the settings"):
+        sweep(partial, [{"value": 2}], tmp_path / "runs", progress=False)
