@@ -442,16 +442,21 @@ class Optimizer:
                         f"state {name!r} of parameter {number} must have shape "
                         f"{parameter.shape}, got {np.shape(array)}"
                     )
+        try:
+            taken = {
+                parameter: _Slots(
+                    {name: np.array(array, parameter.dtype) for name, array in slots.items()},
+                    steps=int(count),
+                )
+                for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
+            }
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"the state is not that of an optimiser: {error}") from error
+        if any(slots.steps < 0 for slots in taken.values()):
+            raise FormatError(f"the state counts steps below 0: {list(steps)}")
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
-        self._slots = {
-            parameter: _Slots(
-                {name: np.array(array, parameter.dtype) for name, array in slots.items()},
-                steps=int(count),
-            )
-            for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
-        }
-        self._buffers, self._twins = {}, {}
+        self._slots, self._buffers, self._twins = taken, {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
         self._to_host()

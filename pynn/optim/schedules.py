@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pynn.errors import FormatError
 from pynn.optim.optimizer import Optimizer
 
 
@@ -35,6 +36,8 @@ class Schedule:
     def step(self, metric: float | None = None) -> None:
         """Count one epoch (or batch) and set the learning rates. The metric matters to
         ReduceLROnPlateau alone."""
+        for group in self.optimizer.param_groups[len(self.base) :]:  # added since the last step
+            self.base.append(float(group["lr"]) / (self.factor(self.steps) or 1.0))
         self.steps += 1
         self._apply()
 
@@ -44,7 +47,13 @@ class Schedule:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.steps, self.base = int(state["steps"]), [float(lr) for lr in state["base"]]
+        base = [float(lr) for lr in state["base"]]
+        if len(base) != len(self.optimizer.param_groups):
+            raise FormatError(
+                f"the state is of {len(base)} groups, the optimiser has "
+                f"{len(self.optimizer.param_groups)}"
+            )
+        self.steps, self.base = int(state["steps"]), base
         self._apply()
 
 
@@ -170,7 +179,7 @@ class ReduceLROnPlateau:
         """Take the metric of an epoch into account."""
         if metric is None:
             raise ValueError("ReduceLROnPlateau.step needs the metric of the epoch")
-        if self.best is None or self._improves(metric):
+        if self._improves(metric):
             self.best, self.waited = metric, 0
             return
         self.waited += 1
@@ -180,7 +189,8 @@ class ReduceLROnPlateau:
                 group["lr"] = max(group["lr"] * self.factor, self.min_lr)
 
     def _improves(self, metric: float) -> bool:
-        assert self.best is not None
+        if self.best is None:
+            return not math.isnan(metric)
         if self.mode == "min":
             return metric < self.best * (1 - self.threshold)
         return metric > self.best * (1 + self.threshold)

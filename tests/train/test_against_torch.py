@@ -150,6 +150,35 @@ def test_plateau_equals_torch():
         assert optimizer.lr == theirs.param_groups[0]["lr"]
 
 
+def test_plateau_equals_torch_where_the_first_metric_is_not_a_number():
+    optimizer = optim.SGD([nn.Parameter(np.ones(1))], lr=1.0)
+    schedule = optim.ReduceLROnPlateau(optimizer, patience=1)
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    their_schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, patience=1)
+    for metric in [np.nan, 1, 0.9, 0.8, np.nan, 0.7, 0.6, np.nan, np.nan, 0.5]:
+        schedule.step(metric)
+        their_schedule.step(metric)
+        assert optimizer.lr == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12)
+
+
+def test_a_schedule_takes_in_groups_that_are_added_as_torch_does():
+    optimizer = optim.SGD([nn.Parameter(np.ones(1))], lr=1.0)
+    schedule = optim.StepLR(optimizer, 2, gamma=0.5)
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    their_schedule = torch.optim.lr_scheduler.StepLR(theirs, 2, gamma=0.5)
+    for number in range(9):
+        if number == 3:
+            optimizer.add_param_group({"params": [nn.Parameter(np.ones(1))], "lr": 0.3})
+            theirs.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.3})
+        theirs.step()
+        schedule.step()
+        their_schedule.step()
+        ours = [group["lr"] for group in optimizer.param_groups]
+        assert ours == pytest.approx([group["lr"] for group in theirs.param_groups], rel=1e-12)
+    with pytest.raises(pynn.FormatError, match="the state is of 1 groups, the optimiser has 2"):
+        schedule.load_state_dict({"steps": 3, "base": [1.0]})
+
+
 def test_gradient_clipping_equals_torch():
     model = mlp().astype("float64")
     theirs = torch_mlp().double()
