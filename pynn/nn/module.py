@@ -20,6 +20,7 @@ from pynn.executors.plan import Evaluation, Plan, checked_plan, evaluation_for
 from pynn.graph import (
     Array,
     Graph,
+    Node,
     Shape,
     Stored,
     Symbol,
@@ -419,6 +420,11 @@ class Module:
             and chunk.shapes[chunk.output][:1] == (_CHUNK,)
             and whole.constants.keys() == chunk.constants.keys()
             and all(np.array_equal(whole.constants[n], chunk.constants[n]) for n in chunk.constants)
+            and len(whole.nodes) == len(chunk.nodes)
+            and all(
+                _same_but_for_rows(of_whole, shapes[0][0], of_chunk, _CHUNK)
+                for of_whole, of_chunk in zip(whole.nodes, chunk.nodes, strict=True)
+            )
         )
 
     def _run(self, arrays: list[Array], stream: Stream) -> Tape:
@@ -610,6 +616,24 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+def _same_but_for_rows(one: Node, rows: int, other: Node, other_rows: int) -> bool:
+    """Whether two nodes compute the same, of as many rows each."""
+
+    def attributes(node: Node, rows: int) -> dict[str, Any]:
+        return {
+            name: _frozen(("rows", *value[1:]))
+            if isinstance(value, tuple) and value[:1] == (rows,)
+            else _frozen(value)
+            for name, value in node.attributes.items()
+        }
+
+    return (
+        one.operator is other.operator
+        and one.inputs == other.inputs
+        and attributes(one, rows) == attributes(other, other_rows)
+    )
 
 
 def _updates(graph: Graph) -> int:

@@ -90,7 +90,7 @@ def _split(
 
 
 def _forward(table: _core.LibraryOperator) -> Callable[..., tuple[Array, ...]]:
-    def forward(k: Any, *arrays: Array | None, **attributes: Any) -> tuple[Array, ...]:
+    def forward(k: Any, /, *arrays: Array | None, **attributes: Any) -> tuple[Array, ...]:
         own, seed, random = _split(table, attributes)
         results: tuple[Any, ...] = table.forward(arrays, own, seed, random)
         return results
@@ -105,6 +105,7 @@ def _backward(table: _core.LibraryOperator) -> Callable[..., tuple[Array | None,
         inputs: Sequence[Array | None],
         outputs: tuple[Array, ...],
         needs: Sequence[bool],
+        /,
         **attributes: Any,
     ) -> tuple[Array | None, ...]:
         own, seed, random = _split(table, attributes)

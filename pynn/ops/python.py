@@ -23,6 +23,7 @@ def register(
     backward: Callable[..., Any],
     *,
     shape: Callable[..., Shape] | None = None,
+    mixes_samples: bool = False,
     samples: Mapping[str, tuple[Any, dict[str, Any]]] | None = None,
 ) -> Callable[..., Any]:
     """Add an operator of your own; afterwards it is `pynn.ops.<name>`, for arrays and in forward.
@@ -34,6 +35,8 @@ def register(
             or the one array.
         shape: `shape(*shapes, **attributes)` gives the shape of y; None means that of the first
             array.
+        mixes_samples: whether a row of y depends on other rows of the arrays than its own;
+            evaluation then never cuts a batch into pieces.
         samples: by name, (shapes of the arrays, attributes), for `pynn.testing.opcheck`.
 
     Returns:
@@ -46,7 +49,7 @@ def register(
         raise ValueError(f"an operator's name must be a Python identifier, got {name!r}")
 
     def backward_of_node(
-        k: Any, dy: Array, inputs: list[Array], outputs: Any, needs: Any, **attributes: Any
+        k: Any, dy: Array, inputs: list[Array], outputs: Any, needs: Any, /, **attributes: Any
     ) -> tuple[Array | None, ...]:
         gradients = backward(dy, *inputs, **attributes)
         if not isinstance(gradients, tuple):
@@ -66,9 +69,10 @@ def register(
     operate.__doc__ = forward.__doc__
     operator = Operator(
         name=name,
-        shape=shape or (lambda first, *others, **attributes: first),
-        forward=lambda k, *arrays, **attributes: (forward(*arrays, **attributes),),
+        shape=shape or (lambda first, /, *others, **attributes: first),
+        forward=lambda k, /, *arrays, **attributes: (forward(*arrays, **attributes),),
         backward=backward_of_node,
+        mixes_samples=mixes_samples,
         python=True,
     )
     ops = import_module("pynn.ops")
