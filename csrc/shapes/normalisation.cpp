@@ -5,9 +5,12 @@
 namespace pynn {
 namespace {
 
-void require_channels(const char* name, const std::optional<Shape>& shape, const Shape& expected) {
-  if (shape && *shape != expected)
-    throw ShapeError(message(name, " must have shape ", expected, ", got ", *shape));
+void require_channels(const char* name, const std::optional<Shape>& shape, const Shape& x) {
+  if (!shape || *shape == Shape{x[1]}) return;
+  if (shape->size() != 1)
+    throw ShapeError(message(name, " must have shape ", Shape{x[1]}, ", got ", *shape));
+  throw ShapeError(message("batch_norm expects an input of ", shape->front(), " channels, as ",
+                           name, " has them, got shape ", x));
 }
 
 }  // namespace
@@ -18,11 +21,10 @@ Shape batch_norm_shape(const Shape& x, const std::optional<Shape>& running_mean,
   if (x.size() != 2 && x.size() != 4)
     throw ShapeError(
         message("batch_norm expects an input of shape (N, C) or (N, C, H, W), got shape ", x));
-  const Shape channels{x[1]};
-  require_channels("running_mean", running_mean, channels);
-  require_channels("running_var", running_var, channels);
-  require_channels("weight", weight, channels);
-  require_channels("bias", bias, channels);
+  require_channels("running_mean", running_mean, x);
+  require_channels("running_var", running_var, x);
+  require_channels("weight", weight, x);
+  require_channels("bias", bias, x);
   if (!training && (!running_mean || !running_var))
     throw std::invalid_argument("batch_norm needs running_mean and running_var outside training");
   const std::int64_t count = x[0] * (x.size() == 4 ? x[2] * x[3] : 1);
