@@ -301,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "threads", None):
             pynn.set_num_threads(arguments.threads)
         return command(arguments)
-    except (pynn.PynnError, OSError, ValueError) as error:
+    except (pynn.PynnError, ImportError, OSError, ValueError) as error:
         print(f"pynn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -154,6 +154,12 @@ def test_mistakes_end_in_one_line(arguments, words, tmp_path, capsys):
     assert words in err
 
 
+def test_a_library_that_is_not_there_ends_in_one_line(capsys):
+    status, _, err = run("info", "--library", "no_such_module", capsys=capsys)
+    assert status == 2
+    assert err == "pynn: No module named 'no_such_module'\n"
+
+
 def test_an_output_folder_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     status, _, err = run("run", "convnet", "--epochs", 1, "--out", tmp_path / "file", capsys=capsys)

@@ -102,4 +102,4 @@ def list_images(folder: str | os.PathLike[str]) -> list[tuple[str, list[str]]]:
 def _counting(name: str) -> list[tuple[int, str]]:
     """Sorts s2 before s10."""
     parts = re.split(r"([0-9]+)", name)
-    return [(int(part), part) if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pynn.errors import DTypeError, FormatError
+from pynn.graph import plain_array
 from pynn.io.atomic import replacing
 
 MAX_HEADER_BYTES = 16 * 1024**2
@@ -146,7 +147,7 @@ def _little_endian(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
         raise TypeError(f"tensor names must be str, got {name!r}")
     if name == _METADATA:
         raise ValueError(f"the name {_METADATA!r} is reserved; pass metadata= instead")
-    array = np.asarray(tensor)
+    array = plain_array(f"tensor {name!r}", tensor)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
         raise DTypeError(f"tensor {name!r}: safetensors has no dtype {array.dtype}")

@@ -10,7 +10,7 @@ import numpy as np
 from pynn import ops
 from pynn.errors import StateError
 from pynn.executors.plan import LabelLoss, SquaredLoss
-from pynn.graph import Array, plain_array
+from pynn.graph import Array, plain_array, real_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -90,7 +90,7 @@ class CrossEntropyLoss(Loss):
         ignore_index: int | None = None,
         reduction: str = "mean",
     ) -> None:
-        self.weight = None if weight is None else np.asarray(weight)
+        self.weight = None if weight is None else real_array("weight", weight)
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
         self.reduction = _scalar_reduction(reduction)
@@ -141,7 +141,7 @@ class MSELoss(Loss):
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
         """The loss and its gradient with respect to the prediction; the target is converted to its
         dtype."""
-        target = plain_array("target", target).astype(output.dtype, copy=False)
+        target = real_array("target", target).astype(output.dtype, copy=False)
         value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
         return value, gradient
 

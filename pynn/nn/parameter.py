@@ -86,9 +86,11 @@ class Parameter(Stored):
         requires_grad: whether gradients are computed for it; False freezes it.
 
     Attributes:
-        data: the values, a NumPy view into the model's flat buffer. Assigning copies into it. After
-            a step on a GPU, the values come back when this is read; a view that was taken before
-            holds the old ones, and what is written into it is lost.
+        data: the values, a NumPy view into the model's flat buffer. Assigning copies into it. Read
+            it anew after the model has run for the first time, which lays parameters out in that
+            buffer, after `astype`, and after a step on a GPU, from which the values come back when
+            this is read: a view that was taken before holds the old ones, and what is written into
+            it is lost.
         grad: the gradient, a view of the same layout, or None. `backward` adds to it.
     """
 
@@ -113,7 +115,7 @@ class Parameter(Stored):
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        array = np.asarray(values)
+        array = real_array("data", values)
         if array.shape != self.shape:
             raise ShapeError(f"the parameter has shape {self.shape}, got {array.shape}")
         self.data[...] = array
@@ -130,7 +132,7 @@ class Parameter(Stored):
         if values is None:
             self._grad = None
             return
-        array = np.asarray(values)
+        array = real_array("grad", values)
         if array.shape != self.shape:
             raise ShapeError(
                 f"the parameter has shape {self.shape}, its gradient got {array.shape}"
@@ -261,7 +263,7 @@ class Buffer(Stored):
 
     @data.setter
     def data(self, values: ArrayLike) -> None:
-        array = np.asarray(values)
+        array = real_array("data", values)
         if array.shape != self.shape:
             raise ShapeError(f"the buffer has shape {self.shape}, got {array.shape}")
         self.data[...] = array

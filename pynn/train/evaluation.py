@@ -93,6 +93,8 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Array, Any]]:
     if not isinstance(data, tuple):
         yield from data
         return
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
     x, y = (plain_array(name, value) for name, value in zip("xy", data, strict=True))
     if y.ndim == 0 or len(x) != len(y):
         raise ShapeError(f"x has {len(x)} samples but y has {len(y) if y.ndim else 'no'}")

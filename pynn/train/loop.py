@@ -83,6 +83,11 @@ def fit(
     if isinstance(data, Batches):
         batches = data
     else:
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise TypeError(
+                f"data must be (x, y) or a data.Batches, got a {type(data).__name__}"
+                + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
+            )
         x, y = data
         if np.asarray(x).dtype not in (np.uint8, np.float32, np.float64):
             x = model.as_input(x)

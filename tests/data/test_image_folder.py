@@ -40,6 +40,11 @@ def test_people_and_images_come_in_the_order_of_counting(folder):
     assert found.images[:, 0, 0, 0].tolist() == [12, 20, 27, 101, 102, 103]
 
 
+def test_names_may_have_digits_of_any_script(folder):
+    (folder / "s2").rename(folder / "²")
+    assert [name for name, _ in list_images(folder)] == ["s1", "s10", "²"]
+
+
 def test_size_and_channels(folder):
     write(folder / "s1" / "3.PGM", 5, shape=(8, 8))
     assert read_image_folder(folder, size=4, channels=3).images.shape == (7, 3, 4, 4)

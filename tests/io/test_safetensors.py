@@ -243,6 +243,12 @@ def test_save_refuses_dtypes(tmp_path, dtype):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_save_refuses_masks(tmp_path):
+    with pytest.raises(DTypeError, match="tensor 'a' must not be a masked array"):
+        save(tmp_path / "file", {"a": np.ma.masked_array([1.0, 2.0], [True, False])})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("tensors", "metadata", "error", "message"),
     [

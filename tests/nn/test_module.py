@@ -211,6 +211,14 @@ MIXING = {
     "matmul": lambda x: ops.matmul(x, x),
     "constant_in_the_shape_of_the_batch": lambda x: x + np.arange(x.shape[0])[:, None],
     "constant_of_the_size_of_the_batch": lambda x: x * (1.0 / x.shape[0]),
+    "attribute_of_the_size_of_the_batch": lambda x: ops.leaky_relu(
+        x - 0.5, negative_slope=1.0 / x.shape[0]
+    ),
+    "another_operator_for_large_batches": lambda x: ops.relu(x - 0.5) if x.shape[0] > 260 else x,
+    "more_operators_for_large_batches": lambda x: (
+        ops.tanh(x * 2.0) if x.shape[0] > 260 else x * 2.0
+    ),
+    "an_operator_that_says_so": lambda x: x.apply("centred"),
 }
 
 
@@ -222,7 +230,14 @@ def test_what_depends_on_the_whole_batch_runs_on_the_whole_batch(function):
 
     model = Mixing()
     x = RNG.random((300, 300)).astype("f")
-    np.testing.assert_array_equal(model.eval()(x), model.train()(x))
+    ops.register(
+        "centred", lambda x: x - x.mean(axis=0), lambda dy, x: dy - dy.mean(axis=0),
+        mixes_samples=True,
+    )  # fmt: skip
+    try:
+        np.testing.assert_array_equal(model.eval()(x), model.train()(x))
+    finally:
+        ops.unregister("centred")
 
 
 def test_an_error_in_evaluation_names_the_shape_that_came():
@@ -593,6 +608,24 @@ class Doubled(nn.Module):
         return x.apply("doubled", factor=3.0)
 
 
+def test_attributes_of_a_python_operator_may_have_any_name():
+    names = ("k", "inputs", "outputs", "needs", "first")
+    ops.register(
+        "summed", lambda x, **factors: x * sum(factors.values()),
+        lambda dy, x, **factors: dy * sum(factors.values()),
+    )  # fmt: skip
+
+    class Summed(nn.Module):
+        def forward(self, x):
+            return ops.summed(x, **dict.fromkeys(names, 2.0))
+
+    try:
+        close(Summed()(X), 10 * X)
+        pynn.testing.gradcheck(Summed(), X)
+    finally:
+        ops.unregister("summed")
+
+
 def test_a_python_operator_that_lies_about_its_shape_is_caught():
     ops.register("liar", lambda x: x[:, :1], lambda dy, x: dy)
     try:
@@ -626,3 +659,29 @@ def test_mixed_up_losses():
 
     with pytest.raises(TypeError, match="not part of forward"):
         Loss()(X)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [X[:, :2] + 1j, np.full((6, 2), "2"), np.full((6, 2), None)],
+    ids=["complex", "text", "None"],
+)
+def test_targets_that_are_no_real_numbers_are_refused(target):
+    with pytest.raises(pynn.DTypeError, match="target must be an array of real numbers"):
+        nn.MSELoss()(X[:, :2], target)
+
+
+def test_weights_and_values_that_are_no_real_numbers_are_refused():
+    with pytest.raises(pynn.DTypeError, match="weight must be an array of real numbers"):
+        nn.CrossEntropyLoss(weight=[1j, 2j])
+    parameter, buffer = nn.Parameter(X), nn.Buffer(X)
+    for owner, name in ((parameter, "data"), (parameter, "grad"), (buffer, "data")):
+        with pytest.raises(pynn.DTypeError, match=f"{name} must be an array of real numbers"):
+            setattr(owner, name, X + 1j)
+
+
+def test_a_batch_norm_says_how_many_channels_it_expects():
+    with pytest.raises(
+        pynn.ShapeError, match=r"expects an input of 3 channels, as .* got shape \(6, 20\)"
+    ):
+        nn.BatchNorm1d(3)(X)

@@ -14,6 +14,8 @@ import pynn
 from pynn import nn, optim
 from pynn.data import Batches
 from pynn.train import Callback, Checkpoint, EarlyStopping, History
+from pynn.train.best_iteration import BestIteration
+from pynn.train.measuring import AccuracyEvery, Divergence
 
 RNG = np.random.default_rng(2)
 CENTRES = RNG.standard_normal((3, 8)) * 2
@@ -394,3 +396,97 @@ def test_a_last_batch_that_cannot_be_trained_on_is_refused_at_once():
     with pytest.raises(pynn.ShapeError, match=r"1 \(BatchNorm1d\): batch_norm needs more than one"):
         fit(net, optim.SGD(net.parameters()), data=(POINTS[:65], LABELS[:65]))
     assert bits(net) == before
+
+
+def test_callbacks_forget_an_earlier_training():
+    def run(callbacks):
+        net = model(3)
+        history = fit(net, optim.SGD(net.parameters(), lr=0.0), epochs=9, callbacks=callbacks)
+        return bits(net), len(history), [getattr(c, "rows", None) for c in callbacks]
+
+    def callbacks():
+        parts = {"valid": VALID}
+        return [
+            EarlyStopping(patience=2), AccuracyEvery(150, parts),
+            BestIteration(5, parts, nn.CrossEntropyLoss()), Divergence(),
+        ]  # fmt: skip
+
+    used = callbacks()
+    net = model(1)
+    fit(net, optim.Adam(net.parameters(), lr=0.05), epochs=12, callbacks=used)
+    assert run(used) == run(callbacks())
+
+
+class Worsening(nn.CrossEntropyLoss):
+    """Each step makes the model worse."""
+
+    def value_and_gradient(self, output, target):
+        value, gradient = super().value_and_gradient(output, target)
+        return value, -gradient
+
+
+def test_resuming_keeps_what_callbacks_have_measured(tmp_path):
+    def run(epochs, resume=None):
+        net = model()
+        parts = {"valid": VALID}
+        watchers = [
+            AccuracyEvery(100, parts), BestIteration(4, parts, nn.CrossEntropyLoss()), Divergence(2.0),
+        ]  # fmt: skip
+        history = pynn.fit(
+            net, Worsening(), optim.SGD(net.parameters(), lr=0.02), TRAIN, epochs=epochs,
+            batch_size=32, resume=resume, progress=False,
+            callbacks=[*watchers, Checkpoint(tmp_path / "run")],
+        )  # fmt: skip
+        accuracy, best, divergence = watchers
+        return bits(net), len(history), accuracy.rows, best.rows, best.best, divergence.message
+
+    whole = run(40)
+    assert "more than 2 times its first value" in whole[-1]
+    run(2)
+    assert run(40, tmp_path / "run") == whole
+
+
+def test_numbers_of_numpy_fit_into_checkpoints_and_histories(tmp_path):
+    class Loss(nn.MSELoss):
+        def value_and_gradient(self, output, target):
+            return ((output - target) ** 2).mean(), (2 / output.size) * (output - target)
+
+    net = nn.Linear(8, 8)
+    optimizer = optim.SGD(net.parameters(), lr=np.float32(0.1), momentum=np.float32(0.5))
+    history = pynn.fit(
+        net, Loss(), optimizer, (POINTS, POINTS), callbacks=[Checkpoint(tmp_path / "run")],
+        progress=False,
+    )  # fmt: skip
+    history.to_json(tmp_path / "history.json")
+    (row,) = json.loads((tmp_path / "history.json").read_text())
+    assert row["train_loss"] == history[0]["train_loss"]
+    state = json.loads(pynn.io.load_metadata(tmp_path / "run")["pynn.checkpoint"])
+    assert state["optimizer"]["groups"][0]["lr"] == np.float32(0.1)
+
+
+def test_data_is_a_pair_or_batches():
+    for data, got in (([TRAIN] * 3, "a list of 3"), (POINTS, "a ndarray")):
+        with pytest.raises(TypeError, match=rf"data must be \(x, y\) or a data.Batches, got {got}"):
+            pynn.fit(model(), nn.CrossEntropyLoss(), optim.SGD(model().parameters()), data)
+
+
+def test_batch_sizes_of_an_evaluation():
+    for size in (0, -5):
+        with pytest.raises(ValueError, match=f"batch_size must be 1 or more, got {size}"):
+            pynn.evaluate(model(), nn.CrossEntropyLoss(), VALID, batch_size=size)
+
+
+def test_a_state_that_is_none_leaves_the_optimiser_as_it_is():
+    net = model()
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    fit(net, optimizer, epochs=1)
+    before = optimizer.state_dict()
+    for change in (
+        {"steps": ["a"] * len(before["steps"])},
+        {"steps": [-1] * len(before["steps"])},
+        {"state": [{n: np.full(a.shape, "a") for n, a in s.items()} for s in before["state"]]},
+    ):
+        groups = [{**group, "lr": 0.7} for group in before["groups"]]
+        with pytest.raises(pynn.FormatError):
+            optimizer.load_state_dict({**before, "groups": groups, **change})
+        assert optimizer.lr == 0.1
