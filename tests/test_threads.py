@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 
@@ -564,3 +565,32 @@ def test_operators_of_libraries_are_replaced_while_models_are_traced(libraries):
         at_once(replace, trace, trace)
     finally:
         forget("of_a_library")
+
+
+def test_a_thread_that_computes_when_the_interpreter_ends_does_no_harm():
+    program = """
+import threading, time
+import numpy as np
+from pynn import ops
+
+started = threading.Event()
+
+def loop():
+    a = np.ones((100, 100), np.float32)
+    while True:
+        ops.matmul(a, a)
+        started.set()
+
+threading.Thread(target=loop, daemon=True).start()
+started.wait()
+print("done")
+"""
+    for _ in range(5):
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

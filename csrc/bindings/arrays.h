@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "bindings/release_gil.h"
 #include "runtime/errors.h"
 #include "runtime/thread_pool.h"
 #include "simd/isa_table.h"
@@ -70,18 +71,6 @@ template <typename Function>
 auto by_dtype(const py::array& array, Function&& function) {
   return is_double(array) ? function(double{}) : function(float{});
 }
-
-// Releases the GIL for real work (given in floating-point operations, roughly); a tiny call keeps
-// it.
-class ReleaseGil {
- public:
-  explicit ReleaseGil(std::int64_t work) {
-    if (work >= 1 << 16) release_.emplace();
-  }
-
- private:
-  std::optional<py::gil_scoped_release> release_;
-};
 
 // For pointwise kernels: calls function(begin, end) over 0 ... size in blocks that only the size
 // decides.

@@ -256,7 +256,7 @@ class PyOperator {
     arrays.saved = saved.data();
     arrays.workspace = workspace.data();
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil;
       op_->forward(shapes, attributes, dtype, arrays);
     }
     return py::make_tuple(y, saved.owner());
@@ -295,7 +295,7 @@ class PyOperator {
     if (memory.saved > 0) arrays.saved = aligned(bytes_in(saved));
     arrays.workspace = workspace.data();
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil;
       op_->backward(shapes, attributes, dtype, arrays);
     }
     return result;
@@ -314,7 +314,7 @@ class PyOperator {
     arrays.y = y.mutable_data();
     arrays.saved = bytes_in(saved);
     arrays.workspace = bytes_in(workspace);
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     op_->forward(shapes, attributes, type_of(*inputs[0]), arrays);
   }
   void backward_into(const py::array& dy, const py::sequence& objects, py::array y,
@@ -337,7 +337,7 @@ class PyOperator {
     arrays.dy = dy.data();
     arrays.saved = bytes_in(saved);
     arrays.workspace = bytes_in(workspace);
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     op_->backward(shapes, attributes, type_of(*inputs[0]), arrays);
   }
 

@@ -29,7 +29,7 @@ std::int64_t fma_loop(std::int64_t iterations, bool double_precision) {
   const std::int64_t threads = num_threads();
   std::vector<std::int64_t> operations(static_cast<std::size_t>(threads));
   std::vector<double> results(static_cast<std::size_t>(threads));
-  py::gil_scoped_release nogil;
+  const ReleaseGil nogil;
   parallel_for(threads, std::int64_t{1} << 40, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto place = static_cast<std::size_t>(i);

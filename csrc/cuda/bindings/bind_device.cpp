@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "bindings/release_gil.h"
 #include "cuda/bindings/bindings.h"
 #include "cuda/bindings/twin.h"
 #include "cuda/plan/large_convolution.h"
@@ -71,11 +72,11 @@ void bind_device(py::module_& m) {
     return py::make_tuple(info.free, info.total);
   });
   m.def("synchronize", [] {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     synchronize();
   });
   m.def("lose", &lose);
-  m.def("copy_rate", &copy_rate, "bytes"_a, "repeats"_a, py::call_guard<py::gil_scoped_release>());
+  m.def("copy_rate", &copy_rate, "bytes"_a, "repeats"_a, py::call_guard<ReleaseGil>());
   py::class_<Twin, std::shared_ptr<Twin>>(m, "Twin")
       .def(py::init<py::array>(), "array"_a)
       .def("to_host", &Twin::to_host)

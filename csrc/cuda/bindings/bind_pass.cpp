@@ -3,6 +3,7 @@
 #include <map>
 
 #include "bindings/labels.h"
+#include "bindings/release_gil.h"
 #include "bindings/update_settings.h"
 #include "cuda/bindings/any_pass.h"
 #include "cuda/bindings/bindings.h"
@@ -66,11 +67,11 @@ class TypedPass final : public AnyPass {
 
   int forward(int node) override {
     twins_.to_device();
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     return pass_.forward(node, stream());
   }
   int backward(int node) override {
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     return pass_.backward(node, stream());
   }
   py::array read(int value) override {
@@ -172,7 +173,7 @@ class TypedPass final : public AnyPass {
     twins_.to_device();
     typename Step<T>::Result result;
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil;
       std::memcpy(step_.host_rows(), rows, static_cast<std::size_t>(array.nbytes()));
       void* const to = has_labels_ ? static_cast<void*>(step_.host_labels()) : step_.host_target();
       std::memcpy(to, labels.data(), static_cast<std::size_t>(labels.nbytes()));
@@ -183,7 +184,7 @@ class TypedPass final : public AnyPass {
   void forward_all(const py::array& array, std::uint64_t seed, std::int64_t step) override {
     const T* const rows = checked(plan_.inputs()[0], array);
     twins_.to_device();
-    const py::gil_scoped_release nogil;
+    const ReleaseGil nogil;
     std::memcpy(step_.host_rows(), rows, static_cast<std::size_t>(array.nbytes()));
     step_.forward(seed, static_cast<std::uint32_t>(step));
   }
@@ -192,7 +193,7 @@ class TypedPass final : public AnyPass {
     write_gradient(plan_.output(), gradient, false);
     typename Step<T>::Result result;
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil;
       result = step_.backward(read);
     }
     if (!result.failed) changed_.changed();
@@ -225,7 +226,7 @@ class TypedPass final : public AnyPass {
     twins_.to_device();
     typename Step<T>::Result result;
     {
-      const py::gil_scoped_release nogil;
+      const ReleaseGil nogil;
       result =
           step_.run_epoch(data, order.data(), steps, seed, static_cast<std::uint32_t>(step), read);
     }
