@@ -1,4 +1,5 @@
 #include <cmath>
+#include <map>
 #include <string>
 
 #include "bindings/arrays.h"
@@ -7,6 +8,7 @@
 #include "bindings/library.h"
 #include "bindings/update_settings.h"
 #include "bindings/window_arguments.h"
+#include "plan/conv2d_stage.h"
 #include "plan/plan.h"
 #include "plan/winograd.h"
 #include "shapes/window.h"
@@ -31,7 +33,7 @@ class NodeReader {
   explicit NodeReader(const PlanGraph& graph) : graph_(graph) {}
 
   // A foreign node where plans do not have the operator, or not for these inputs.
-  PlanNode read(const NodeSpec& node) const {
+  PlanNode read(const NodeSpec& node) {
     if (const std::optional<PlanNode> known = find(node)) return *known;
     return ForeignNode{node.inputs, node.output};
   }
@@ -41,14 +43,14 @@ class NodeReader {
   bool stored(int value) const { return graph_.stored[static_cast<std::size_t>(value)]; }
   bool stored_or_absent(int value) const { return value < 0 || stored(value); }
 
-  // Tiles find elements by offsets of 32 bits; a halo that others ask for has room up to 2^31.
+  // Tiles find elements by offsets of 32 bits.
   static bool fits_offsets(const Shape& sizes) {
     double product = 1;
     for (const std::int64_t size : sizes) product *= static_cast<double>(size);
     return product < 0x1p30;
   }
 
-  std::optional<PlanNode> find(const NodeSpec& node) const {
+  std::optional<PlanNode> find(const NodeSpec& node) {
     const std::vector<int>& in = node.inputs;
     if (in.empty() || in[0] < 0 || stored(in[0])) return std::nullopt;
     if (!node.library.is_none()) return of_library(node);
@@ -60,11 +62,17 @@ class NodeReader {
           shape(x), shape(in[1]), b, to_pair("stride", a["stride"]), to_padding(a["padding"]),
           to_pair("dilation", a["dilation"]), a["groups"].cast<std::int64_t>());
       const Window& w = s.window;
-      const std::int64_t rows = w.H + w.top + w.bottom + w.KH * w.dilation_h;
-      const std::int64_t columns = w.W + w.left + w.right + w.KW * w.dilation_w;
-      if (fits_offsets({s.C, rows, columns, kBlockLanes}) &&
-          fits_offsets({s.O, w.OH, w.OW, kBlockLanes}) && fits_offsets(shape(in[1])))
-        return Conv2dNode{s, x, in[1], in[2], y};
+      if (has_small_halo(s)) {
+        Layout image = layout_of(shape(x), kBlockLanes);
+        if (const auto asked = halos_.find(x); asked != halos_.end()) image = asked->second;
+        add_halo(s, image);
+        if (fits_offsets({s.C, image.top + w.H + image.bottom, image.left + w.W + image.right + 1,
+                          kBlockLanes}) &&
+            fits_offsets({s.O, w.OH, w.OW, kBlockLanes}) && fits_offsets(shape(in[1]))) {
+          halos_[x] = image;
+          return Conv2dNode{s, x, in[1], in[2], y};
+        }
+      }
     }
     if (node.name == "linear" && shape(x).size() == 2 && stored(in[1]) && stored_or_absent(in[2]) &&
         fits_offsets({shape(x)[0] + kBlockLanes, shape(x)[1] + kBlockLanes}) &&
@@ -114,6 +122,7 @@ class NodeReader {
   }
 
   const PlanGraph& graph_;
+  std::map<int, Layout> halos_;  // of images, that convolutions have asked for so far
 };
 
 // What Python sees of a pass, whatever its dtype.
@@ -391,7 +400,7 @@ std::unique_ptr<AnyPlan> make_plan(bool is_double, const std::vector<Shape>& sha
   graph.inputs = inputs;
   graph.output = output;
   graph.winograd = winograd;
-  const NodeReader reader(graph);
+  NodeReader reader(graph);
   for (const py::handle item : nodes) {
     const auto node = py::reinterpret_borrow<py::tuple>(item);
     graph.nodes.push_back(

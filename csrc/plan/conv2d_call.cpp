@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "plan/conv2d_stage.h"
 #include "plan/kernel_columns.h"
 #include "plan/plan.h"
 #include "plan/winograd.h"
@@ -33,8 +34,11 @@ bool in_blocks(const Conv2dShape& s, bool backward) {
   const std::int64_t lanes = (s.N + kBlockLanes - 1) / kBlockLanes * kBlockLanes;
   const std::int64_t elements = s.N * (s.C * w.H * w.W + s.O * w.OH * w.OW);
   const std::int64_t work = threaded::work_of(s);
-  return s.N >= kBlockLanes && 5 * s.N >= 4 * lanes && s.groups == 1 && work >= kLeastWork &&
-         elements <= kMostElements &&
+  if (!has_small_halo(s)) return false;
+  Layout x = layout_of({s.N, s.C, w.H, w.W}, kBlockLanes);
+  add_halo(s, x);
+  return s.N >= kBlockLanes && x.size() <= 4 * kMostElements && 5 * s.N >= 4 * lanes &&
+         s.groups == 1 && work >= kLeastWork && elements <= kMostElements &&
          ((backward && w.KH * w.KW > 1) || work >= kReuse * elements || KernelColumns::suits(s));
 }
 

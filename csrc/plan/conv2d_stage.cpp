@@ -25,9 +25,9 @@ bool every_pixel_sees_all_taps(const Window& w) {
 
 }  // namespace
 
-void add_halo(const Conv2dNode& node, Layout& x) {
-  const Window& w = node.shape.window;
-  if (KernelColumns::suits(node.shape) && every_pixel_sees_all_taps(w)) return;
+void add_halo(const Conv2dShape& shape, Layout& x) {
+  const Window& w = shape.window;
+  if (KernelColumns::suits(shape) && every_pixel_sees_all_taps(w)) return;
   const auto beyond = [](std::int64_t positions, std::int64_t stride, std::int64_t before,
                          std::int64_t taps, std::int64_t dilation, std::int64_t size) {
     return std::max<std::int64_t>(
@@ -37,6 +37,14 @@ void add_halo(const Conv2dNode& node, Layout& x) {
   x.left = std::max(x.left, w.left);
   x.bottom = std::max(x.bottom, beyond(w.OH, w.stride_h, w.top, w.KH, w.dilation_h, w.H));
   x.right = std::max(x.right, beyond(w.OW, w.stride_w, w.left, w.KW, w.dilation_w, w.W));
+}
+
+bool has_small_halo(const Conv2dShape& shape) {
+  constexpr std::int64_t kMore = 8;
+  Layout x;
+  add_halo(shape, x);
+  return std::max(x.top, x.bottom) <= shape.window.H + kMore &&
+         std::max(x.left, x.right) <= shape.window.W + kMore;
 }
 
 namespace {

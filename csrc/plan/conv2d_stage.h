@@ -12,7 +12,9 @@ struct Conv2dNode {
 };
 
 // The zeros that the convolution reads around its image.
-void add_halo(const Conv2dNode& node, Layout& x);
+void add_halo(const Conv2dShape& shape, Layout& x);
+// Whether they are on no side much wider than the image: blocks would otherwise be mostly zeros.
+bool has_small_halo(const Conv2dShape& shape);
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_conv2d_stage(Builder<T>& builder, const Conv2dNode& node,

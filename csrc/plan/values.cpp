@@ -98,7 +98,7 @@ void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
   for (const PlanNode& node : graph.nodes)
     if (const auto* conv = std::get_if<Conv2dNode>(&node)) {
       Layout& x = at(values, conv->x).layout;
-      if (!x.is_array()) add_halo(*conv, x);
+      if (!x.is_array()) add_halo(conv->shape, x);
     }
   const std::vector<char> dense = find_dense(graph);
   for (std::size_t i = 0; i < values.size(); ++i) {

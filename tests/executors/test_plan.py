@@ -404,3 +404,20 @@ def test_what_is_too_large_for_offsets_runs_on_arrays(name, shapes, attributes):
         False, shapes, stored, [], [0], [(name, (0, 1, 2), 3, attributes, None)], 3, False
     )
     assert plan.foreign == [0]
+
+
+def test_convolutions_whose_halos_do_not_fit_together():
+    """Rows of the one and columns of the other would make an image of billions of zeros."""
+
+    class Cross(nn.Module):
+        def __init__(self):
+            d = 760
+            self.rows = nn.Conv2d(64, 4, (3, 1), dilation=(d, 1), padding=(d, d, 0, 0))
+            self.columns = nn.Conv2d(64, 4, (1, 3), dilation=(1, d), padding=(0, 0, d, d))
+
+        def forward(self, x):
+            return self.rows(x) + self.columns(x)
+
+    model = Cross().eval()
+    x = np.random.default_rng(0).random((16, 64, 8, 8), np.float32)
+    np.testing.assert_allclose(model(x)[:8], model(x[:8]), rtol=1e-5, atol=1e-6)

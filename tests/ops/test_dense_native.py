@@ -620,3 +620,23 @@ def test_each_instruction_set_agrees(isa, tmp_path):
                 close(got[name], array, 4e4)
             else:
                 np.testing.assert_array_equal(got[name], array)
+
+
+def test_convolutions_that_see_far_beyond_small_images():
+    """Plans of sixteen samples would be a halo of zeros, larger than the memory."""
+    x, w = draw((16, 64, 8, 8), np.float32), draw((4, 64, 3, 3), np.float32)
+    settings = ((1, 1), (400,) * 4, (400, 400), 1)
+    y = _core.conv2d(x, w, None, *settings)
+    np.testing.assert_array_equal(y[:8], _core.conv2d(x[:8], w, None, *settings))
+    far = 2**29
+    stride = 2**30 - 3, 2**30 - 1
+    padding = far, stride[0] - far + 1, far, stride[1] - far + 1
+    x, w = draw((16, 4, 1, 1), np.float32), draw((24, 4, 2, 2), np.float32)
+    y = _core.conv2d(x, w, None, stride, padding, (1, 1), 1)
+    dx, dw, _ = _core.conv2d_backward(y, x, w, stride, padding, (1, 1), 1)
+    parts = [
+        _core.conv2d_backward(y[half], x[half], w, stride, padding, (1, 1), 1)
+        for half in (slice(8), slice(8, 16))
+    ]
+    np.testing.assert_array_equal(dx, np.concatenate([part[0] for part in parts]))
+    np.testing.assert_allclose(dw, sum(part[1] for part in parts), rtol=1e-5, atol=1e-6)
