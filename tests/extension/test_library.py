@@ -1,6 +1,7 @@
 """What `load_library` takes and refuses. The process lives."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -296,3 +297,40 @@ def test_loading_costs_nothing_before_it_is_used():
     code = "import sys, pynn; print('pynn.extension' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+NUMBERED = """
+#include <pynn/op.hpp>
+
+struct Times {
+  static void describe(pynn::op::Description<Times>& d) {
+    d.name("times_NUMBER").pointwise();
+    d.input("x").no_gradient();
+  }
+  template <typename T>
+  void forward(const pynn::op::Forward<T>& call) const noexcept {
+    for (std::int64_t i = 0; i < call.y().size(); ++i) call.y()[i] = call.input(0)[i] * T(NUMBER);
+  }
+};
+
+PYNN_OPERATORS(Times)
+"""
+
+
+def test_libraries_whose_classes_have_one_name_are_apart(tmp_path, compiler):
+    for number in ("2", "3"):
+        source, library = tmp_path / f"{number}.cpp", tmp_path / f"{number}.so"
+        source.write_text(NUMBERED.replace("NUMBER", number))
+        command = [
+            os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or "clang++",
+            "-std=c++17", "-shared", "-fPIC", f"-I{pynn.get_include()}", str(source),
+            "-o", str(library),
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        assert pynn.load_library(library) == [f"times_{number}"]
+    try:
+        assert (ops.times_2(X) == 2 * X).all()
+        assert (ops.times_3(X) == 3 * X).all()
+    finally:
+        ops.unregister("times_2")
+        ops.unregister("times_3")

@@ -60,6 +60,12 @@
 
 #include "abi.h"
 
+// Of each library its own: GCC would share the static variables of templates among all of a
+// process.
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
 namespace pynn::op {
 
 using Shape = std::vector<std::int64_t>;
@@ -555,6 +561,10 @@ const pynn_library* library() noexcept {
 
 }  // namespace detail
 }  // namespace pynn::op
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 // Once in a library, with all its operators.
 #define PYNN_OPERATORS(...)                                           \
