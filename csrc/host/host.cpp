@@ -48,7 +48,12 @@ void by_type(std::int32_t dtype, const Function& function) {
 
 pynn_status call_parallel_for(std::int64_t units, std::int64_t work_per_unit, pynn_range function,
                               void* context) {
-  return guarded([&] { parallel_for(units, work_per_unit, function, context); });
+  return guarded([&] {
+    parallel_for(units, work_per_unit, [&](std::int64_t begin, std::int64_t end) {
+      const OnOneThread alone;
+      function(context, begin, end);
+    });
+  });
 }
 
 void random_words(const pynn_random* random, std::int64_t n, std::int64_t first, std::int64_t count,

@@ -376,6 +376,9 @@ bool goes_in_pieces(std::int64_t units, std::int64_t work_per_unit) {
   return Cut(units, work_per_unit).least > 0;
 }
 
+OnOneThread::OnOneThread() : before_(std::exchange(inside_parallel_for, true)) {}
+OnOneThread::~OnOneThread() { inside_parallel_for = before_; }
+
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction function,
                   void* context) {
   if (units <= 0) return;

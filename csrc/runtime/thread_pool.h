@@ -30,6 +30,18 @@ void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction 
 // Whether a thread of such a parallel_for may be given several ranges, one after the other.
 bool goes_in_pieces(std::int64_t units, std::int64_t work_per_unit);
 
+// As long as one lives, what its thread calls runs on that thread alone.
+class OnOneThread {
+ public:
+  OnOneThread();
+  ~OnOneThread();
+  OnOneThread(const OnOneThread&) = delete;
+  OnOneThread& operator=(const OnOneThread&) = delete;
+
+ private:
+  const bool before_;
+};
+
 template <typename Function>
 void parallel_for(std::int64_t units, std::int64_t work_per_unit, const Function& function) {
   parallel_for(

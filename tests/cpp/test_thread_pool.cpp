@@ -170,6 +170,28 @@ TEST(nested_calls_run_alone) {
   }
 }
 
+TEST(on_one_thread) {
+  set_num_threads(3);
+  for (const bool alone : {true, false}) {
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    const auto run = [&] {
+      parallel_for(64, kPlenty, [&](std::int64_t, std::int64_t) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        seen.insert(std::this_thread::get_id());
+      });
+    };
+    if (alone) {
+      const pynn::OnOneThread one;
+      run();
+      CHECK(seen == std::set<std::thread::id>{std::this_thread::get_id()}, "threads", seen.size());
+    } else {
+      for (int i = 0; i < 1000 && seen.size() < 2; ++i) run();
+      CHECK(seen.size() > 1, "threads", seen.size());
+    }
+  }
+}
+
 TEST(several_callers_at_once) {
   set_num_threads(3);
   std::atomic<int> wrong{0};
