@@ -48,12 +48,10 @@ py::list concat_backward(py::handle dy_object, const Shape& sizes, std::int64_t 
   Shape shape = shape_of(dy);
   axis = checked_axis(axis, shape);
   std::int64_t total = 0;
-  bool negative = false;
-  for (std::int64_t size : sizes) {
-    negative = negative || size < 0;
-    total += size;
-  }
-  if (negative || total != shape[static_cast<std::size_t>(axis)])
+  bool wrong = false;
+  for (std::int64_t size : sizes)
+    wrong = wrong || size < 0 || __builtin_add_overflow(total, size, &total);
+  if (wrong || total != shape[static_cast<std::size_t>(axis)])
     throw ShapeError(
         message("sizes ", sizes, " do not divide axis ", axis, " of dy, of shape ", shape));
   const AxisSplit whole = split_at(shape, axis);

@@ -141,6 +141,11 @@ REFUSED = {
         "sizes (2, 2) do not divide axis 1 of dy, of shape (2, 5)",
     ),
     "concat_negative": (("concat_backward", (ones(2, 5), [6, -1], 1)), ShapeError, "(6, -1)"),
+    "concat_overflow": (
+        ("concat_backward", (ones(4, 2), [2**63 - 1, 2**63 - 1, 6], 0)),
+        ShapeError,
+        "do not divide axis 0",
+    ),
     "concat_axis": (
         ("concat_backward", (ones(2, 5), [5], 2)),
         ShapeError,
