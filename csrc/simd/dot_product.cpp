@@ -12,7 +12,7 @@ constexpr int kMostColumns =
 #if defined(__AVX512F__) || defined(__aarch64__)
     R == 1   ? 12
     : R == 2 ? 10
-    : R == 3 ? 9
+    : R == 3 ? 7
     : R == 4 ? 6
              : 5;
 constexpr int kMostRows = 5;
@@ -47,10 +47,10 @@ void tile(const DotProduct<T>& p, std::int64_t row, std::int64_t column) {
       const T* const at = a + k * kBlockLanes + part * lanes;
       Vector<T> value[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) value[r] = load_once(at + r * p.a_row);
+      for (int r = 0; r < R; ++r) value[r] = load(at + r * p.a_row);
 #pragma GCC unroll 16
       for (int c = 0; c < C; ++c) {
-        const Vector<T> other = load_once(b[c] + b_offset + part * lanes);
+        const Vector<T> other = load(b[c] + b_offset + part * lanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) sum[r][c] = fma(value[r], other, sum[r][c]);
       }

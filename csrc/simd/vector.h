@@ -42,19 +42,6 @@ PYNN_INLINE Vector<T> load(const T* from) {  // any alignment
   return v;
 }
 
-// The same, for a value of several uses: compilers may otherwise read it from memory for each of
-// them, and multiply-adds then wait for loads.
-template <typename T>
-PYNN_INLINE Vector<T> load_once(const T* from) {
-  Vector<T> v = load(from);
-#if defined(__x86_64__)
-  asm("" : "+v"(v));
-#elif defined(__aarch64__)
-  asm("" : "+w"(v));
-#endif
-  return v;
-}
-
 template <typename T>
 PYNN_INLINE void store(T* to, typename VectorType<T>::type v) {  // any alignment
   __builtin_memcpy(to, &v, sizeof v);
