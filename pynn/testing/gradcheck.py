@@ -168,10 +168,13 @@ def gradcheck(
     Returns:
         A GradReport.
     """
-    if isinstance(fn_or_module, Module) and next(iter(fn_or_module.state_dict()), None) is not None:
-        model = copy.deepcopy(fn_or_module).astype("float64")
+    function = fn_or_module
+    if isinstance(fn_or_module, Module):
+        function = copy.deepcopy(fn_or_module)
+    if isinstance(function, Module) and function.state_dict():
+        model = function.astype("float64")
     else:
-        model = _Function(copy.deepcopy(fn_or_module))
+        model = _Function(function)
         model.double = Parameter(np.zeros(1))  # so that the model's dtype is float64
     listed = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     arrays = [np.array(value, dtype=np.float64) for value in listed]
