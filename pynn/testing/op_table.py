@@ -423,7 +423,7 @@ samples(
     refuses={
         "one_value": (_channels((1, 3)), {"training": True}, ShapeError, "more than one value per channel"),
         "three_axes": (_channels((2, 3, 4), running=True), {}, ShapeError, "(2, 3, 4)"),
-        "weight": (((2, 3), (3,), (3,), (4,), (3,)), {}, ShapeError, "(4,)"),
+        "weight": (((2, 3), (3,), (3,), (4,), (3,)), {}, ShapeError, "expects an input of 4 channels, as weight has them"),
     },
     bench={"20x12x12_b64": (_channels((64, 20, 12, 12)), {"training": True})},
     make=_statistics,
