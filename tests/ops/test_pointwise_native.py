@@ -600,7 +600,7 @@ REFUSALS = {
     ),
     "bn_weight": (
         lambda: _core.batch_norm(X23, None, None, np.ones(2), None, True, 1e-5), ShapeError,
-        r"weight must have shape \(3,\), got \(2,\)",
+        r"an input of 2 channels, as weight has them, got shape \(2, 3\)",
     ),
     "bn_axes": (
         lambda: _core.batch_norm(ONES3, None, None, None, None, True, 1e-5), ShapeError, r"\(3,\)"
