@@ -351,6 +351,8 @@ def _instructions(code: CodeType) -> Iterator[Any]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _instructions(constant)
+        elif isinstance(constant, frozenset):  # whose order is another in each process
+            yield sorted(map(repr, constant))
         else:
             yield constant
 

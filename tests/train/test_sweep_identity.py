@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -87,3 +88,29 @@ def test_what_is_no_function_is_refused(tmp_path):
     partial = functools.partial(lambda factor, setting, run: {"product": factor}, 3)
     with pytest.raises(TypeError, match="what a partial binds belongs into the settings"):
         sweep(partial, [{"value": 2}], tmp_path / "runs", progress=False)
+
+
+MEMBER = """
+import sys
+from pynn.train.sweep import sweep
+
+def member(setting, run):
+    return {"inside": setting["value"] in {"a", "b", "c", "d", "e", "f"}}
+
+if __name__ == "__main__":
+    (result,) = sweep(member, [{"value": "a"}], sys.argv[1], progress=False)
+    print(result["inside"], result["reused"])
+"""
+
+
+def test_results_are_found_again_by_another_process(tmp_path):
+    (tmp_path / "member.py").write_text(MEMBER)
+    command = [sys.executable, str(tmp_path / "member.py"), str(tmp_path / "runs")]
+    said = [
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": str(seed)}, check=True,
+            capture_output=True, text=True,
+        ).stdout
+        for seed in range(3)
+    ]  # fmt: skip
+    assert said == ["True False\n", "True True\n", "True True\n"]
