@@ -1,6 +1,7 @@
 """The command line, as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -158,6 +159,37 @@ def test_a_library_that_is_not_there_ends_in_one_line(capsys):
     status, _, err = run("info", "--library", "no_such_module", capsys=capsys)
     assert status == 2
     assert err == "pynn: No module named 'no_such_module'\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("PYNN_ISA", "avx1", "PYNN_ISA=avx1 is not available here; choose from "),
+        *(("PYNN_NUM_THREADS", value, f"PYNN_NUM_THREADS={value} is no number of threads: it must be 1 to 1024, or unset")
+          for value in ("two", "2,4", "0", "-1", "1025", "99999999999999999999")),
+    ],
+)  # fmt: skip
+def test_mistakes_in_environment_variables(variable, value, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "pynn", "info"], check=False,
+        capture_output=True, text=True, env={**os.environ, variable: value},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"pynn: {words}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "threads"), [("3", "5", 3), ("", "5", 5), ("", "5,2", 5), ("1024", "", 1024)]
+)
+def test_the_number_of_threads_by_environment_variables(own, shared, threads):
+    script = "import pynn; print(pynn.get_num_threads())"
+    environment = {**os.environ, "PYNN_NUM_THREADS": own, "OMP_NUM_THREADS": shared}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == f"{threads}\n"
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path, capsys):

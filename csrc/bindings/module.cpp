@@ -22,6 +22,8 @@ void translate(std::exception_ptr pointer) {
     raise_as("DTypeError", error);
   } catch (const pynn::LabelError& error) {
     raise_as("LabelError", error);
+  } catch (const pynn::BackendError& error) {
+    raise_as("BackendError", error);
   } catch (const pynn::LibraryError& error) {
     raise_as("LibraryError", error);
   } catch (const pynn::OperatorError& error) {

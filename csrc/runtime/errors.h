@@ -20,6 +20,9 @@ struct DTypeError : std::invalid_argument {
 struct LabelError : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
+struct BackendError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // (2, 3, 28, 28), as Python prints a tuple.
 std::string to_string(const Shape& shape);

@@ -26,6 +26,7 @@
 #include <immintrin.h>
 #endif
 
+#include "runtime/errors.h"
 #include "runtime/floating_point.h"
 
 namespace pynn {
@@ -267,12 +268,17 @@ class Pool {
 };
 
 int default_threads() {
-  for (const char* name : {"PYNN_NUM_THREADS", "OMP_NUM_THREADS"}) {
-    const char* text = std::getenv(name);
-    const int count = text ? std::atoi(text) : 0;
-    if (count >= 1) return std::min(count, kMaxThreads);
+  if (const char* text = std::getenv("PYNN_NUM_THREADS"); text && *text) {
+    char* end;
+    const long count = std::strtol(text, &end, 10);
+    if (*end == 0 && count >= 1 && count <= kMaxThreads) return static_cast<int>(count);
+    throw BackendError(message("PYNN_NUM_THREADS=", text,
+                               " is no number of threads: it must be 1 to ", kMaxThreads,
+                               ", or unset"));
   }
-  return usable_processors();
+  const char* shared = std::getenv("OMP_NUM_THREADS");  // "4,2" is meant for others: its 4 counts
+  const int count = shared ? std::atoi(shared) : 0;
+  return count >= 1 ? std::min(count, kMaxThreads) : usable_processors();
 }
 
 // Never destroyed: at exit, threads of the host program may still be calling.

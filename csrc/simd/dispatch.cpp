@@ -1,7 +1,7 @@
 #include <cstdlib>
-#include <stdexcept>
 
 #include "runtime/cpu.h"
+#include "runtime/errors.h"
 #include "simd/isa_table.h"
 
 namespace pynn {
@@ -54,7 +54,7 @@ const Isa& find(const std::string& name, const char* source) {
     if (isa.name == name) return isa;
     names += (names.empty() ? "" : ", ") + isa.name;
   }
-  throw std::runtime_error(source + name + " is not available here; choose from " + names);
+  throw BackendError(source + name + " is not available here; choose from " + names);
 }
 
 const Isa& chosen() {
