@@ -237,9 +237,20 @@ void backward_codes(const Window& w, std::int64_t begin, std::int64_t end, const
   }
 }
 
+// Codes of these maxima; where one is not above `least`, that no pixel has a gradient.
+template <typename T>
+PYNN_INLINE void store_codes(const Vector<T>& best, typename CodeVectors<T>::wide code,
+                             const Vector<T>& least, std::uint8_t* codes) {
+  using Wide = typename CodeVectors<T>::wide;
+  code = best <= least ? Wide{} + static_cast<Codes<T>>(kNoPixel) : code;
+  const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
+  __builtin_memcpy(codes, &narrow, sizeof narrow);
+}
+
 // Windows inside the image, of a known size.
 template <typename T, int KH, int KW>
-PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, std::uint8_t* codes) {
+PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, const Vector<T>& least,
+                                std::uint8_t* codes) {
   using Wide = typename CodeVectors<T>::wide;
   for (int part = 0; part < kBlockLanes; part += kLanes<T>) {
     Vector<T> best = load(window + part);
@@ -252,32 +263,33 @@ PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, std::
         take<T>(load(window + kh * x_row + kw * kBlockLanes + part), kh * KW + kw, best, code);
       }
     store<T>(y + part, best);
-    if (codes) {
-      const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
-      __builtin_memcpy(codes + part, &narrow, sizeof narrow);
-    }
+    if (codes) store_codes<T>(best, code, least, codes + part);
   }
 }
 
 template <typename T, int KH, int KW>
 void forward_tiles(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
-                   std::uint8_t* codes) {
+                   const Vector<T>& least, std::uint8_t* codes) {
   for (std::int64_t oh = 0; oh < w.OH; ++oh)
     for (std::int64_t ow = 0; ow < w.OW; ++ow)
       forward_window<T, KH, KW>(x + oh * w.stride_h * x_row + ow * w.stride_w * kBlockLanes, x_row,
-                                y + oh * y_row + ow * kBlockLanes,
+                                y + oh * y_row + ow * kBlockLanes, least,
                                 codes ? codes + (oh * w.OW + ow) * kBlockLanes : nullptr);
 }
 
 template <typename T>
 void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
-                   std::uint8_t* codes) {
+                   bool of_relu, std::uint8_t* codes) {
   constexpr int lanes = kLanes<T>;
   using Wide = typename CodeVectors<T>::wide;
+  // Nothing is less than or equal to NaN.
+  const Vector<T> least = Vector<T>{} + (of_relu ? T(0) : static_cast<T>(__builtin_nan("")));
   const bool inside = w.top == 0 && w.left == 0 && (w.OH - 1) * w.stride_h + w.KH <= w.H &&
                       (w.OW - 1) * w.stride_w + w.KW <= w.W;
-  if (inside && w.KH == 2 && w.KW == 2) return forward_tiles<T, 2, 2>(w, x, x_row, y, y_row, codes);
-  if (inside && w.KH == 3 && w.KW == 3) return forward_tiles<T, 3, 3>(w, x, x_row, y, y_row, codes);
+  if (inside && w.KH == 2 && w.KW == 2)
+    return forward_tiles<T, 2, 2>(w, x, x_row, y, y_row, least, codes);
+  if (inside && w.KH == 3 && w.KW == 3)
+    return forward_tiles<T, 3, 3>(w, x, x_row, y, y_row, least, codes);
   for (std::int64_t oh = 0; oh < w.OH; ++oh) {
     const std::int64_t h = oh * w.stride_h - w.top;
     const std::int64_t kh_begin = h < 0 ? -h : 0, kh_end = h + w.KH < w.H ? w.KH : w.H - h;
@@ -294,10 +306,7 @@ void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::i
                     static_cast<int>(kh * w.KW + kw), best, code);
           }
         store<T>(y + oh * y_row + ow * kBlockLanes + part, best);
-        if (codes) {
-          const auto narrow = __builtin_convertvector(code, typename CodeVectors<T>::narrow);
-          __builtin_memcpy(codes + (oh * w.OW + ow) * kBlockLanes + part, &narrow, sizeof narrow);
-        }
+        if (codes) store_codes<T>(best, code, least, codes + (oh * w.OW + ow) * kBlockLanes + part);
       }
     }
   }

@@ -19,7 +19,8 @@ class MaxPool2dStage final : public Stage<T> {
         y_data_(builder.value(node.y).data),
         dx_data_(builder.value(node.x).gradient),
         dy_data_(builder.value(node.y).gradient),
-        dx_mode_(dx) {
+        dx_mode_(dx),
+        masks_dx_(node.window.KH * node.window.KW <= kNoPixel && builder.masks(node.x, dx)) {
     if (dx != GradientMode::none)
       codes_ = builder.arena.add(dy_.size(), builder.segment, builder.backward_time());
   }
@@ -33,7 +34,7 @@ class MaxPool2dStage final : public Stage<T> {
     parallel_planes(blocks, [&](std::int64_t plane) {
       isa_table<T>().max_pool2d.forward_block(node_.window, x + plane * x_.plane() + x_.at(0, 0),
                                               x_.row(), y + plane * y_.plane() + y_.at(0, 0),
-                                              y_.row(),
+                                              y_.row(), masks_dx_,
                                               codes ? codes + plane * dy_.plane() : nullptr);
     });
   }
@@ -71,6 +72,7 @@ class MaxPool2dStage final : public Stage<T> {
   const Layout x_, y_, dx_, dy_;
   const int x_data_, y_data_, dx_data_, dy_data_;
   const GradientMode dx_mode_;
+  const bool masks_dx_;
   int codes_ = -1;  // which pixel of its window each maximum is
 };
 

@@ -71,12 +71,10 @@ struct Builder {
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
   int backward_time() const { return 2 * segments - segment; }
   InputArray<T> array(int number) { return {value(number).data, value(number).rows}; }
-  // Whether the stage that writes this gradient alone, as a product, is to set it to 0 where relu
-  // was.
+  // Whether the stage that writes this gradient alone is to set it to 0 where relu was.
   bool masks(int number, GradientMode dx) {
     Value& x = value(number);
-    x.masked = dx == GradientMode::overwrite && x.relu && x.gradients_read == 1 &&
-               !x.layout.has_halo() && !x.is_output;
+    x.masked = dx == GradientMode::overwrite && x.relu && x.gradients_read == 1 && !x.is_output;
     return x.masked;
   }
   // The data of a value are read in the backward pass of this node.

@@ -34,8 +34,8 @@ struct WeightedLayer {
         dw_again(gradients.dw_again),
         db_again(gradients.db_again),
         masked(builder.value(node.y).masked),
-        masks_dx(builder.masks(node.x, gradients.dx)) {
-    if (relu) builder.keep(node.y);
+        masks_dx(!x.has_halo() && builder.masks(node.x, gradients.dx)) {
+    if (relu && !masked) builder.keep(node.y);
     if (masks_dx) builder.keep(node.x);
   }
 

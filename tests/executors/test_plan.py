@@ -57,6 +57,18 @@ class Foreign(nn.Module):
         return ops.softmax(self.out(y))
 
 
+class ReadTwice(nn.Module):
+    """What relu gave is read by a pool and by a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 2, stride=2)
+
+    def forward(self, x):
+        y = nn.relu(self.first(x))
+        return ops.max_pool2d(y, 2) + self.second(y)
+
+
 class ResidualOfMany(nn.Module):
     """Gradients of images of many channels that are added to others."""
 
@@ -153,6 +165,16 @@ NETWORKS = {
             nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2), nn.MaxPool2d(3), nn.Flatten(),
         ),
     ),
+    "pools_of_relu": (  # of 255 pixels, and of 256: more than codes have room for
+        (2, 21, 22),
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d((3, 2), stride=(1, 2), padding=1),
+            nn.Conv2d(4, 3, 2), nn.ReLU(), nn.MaxPool2d((17, 9), stride=1, padding=(8, 4)),
+            nn.Conv2d(3, 2, 1), nn.ReLU(), nn.MaxPool2d((15, 17), stride=6, padding=(7, 8)),
+            nn.Conv2d(2, 2, 1), nn.ReLU(), nn.MaxPool2d(16, stride=1, padding=8),
+        ),
+    ),
+    "relu_read_twice": ((3, 8, 8), ReadTwice),
     "dropout": (
         (3, 6, 5),
         lambda: nn.Sequential(
@@ -316,6 +338,34 @@ def test_images_that_are_done_with_leave_their_memory_to_others(batch):
         return model.plan((batch, 8, 20, 20)).core.bytes
 
     assert size(9) == size(3)
+
+
+@pytest.mark.parametrize("batch", [16, 50])
+def test_what_relu_gave_to_a_pool_is_not_kept(batch):
+    def size(*between):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), *between, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1152, 2)
+        )
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+        return step.plan((batch, 3, 26, 26)).core.bytes
+
+    assert size(nn.ReLU()) == size()
+
+
+@pytest.mark.parametrize("batch", [9, 20])
+def test_gradients_at_nan_are_the_reference_s(batch):
+    def gradients():
+        rng = np.random.default_rng(5)
+        model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.MaxPool2d(2))
+        model[0].weight.data = np.array([1, -1], "f").reshape(2, 1, 1, 1)
+        x = rng.standard_normal((batch, 1, 6, 6)).astype("f")
+        x[::3, 0, 2, 3], x[1::3, 0, 1:3] = np.nan, 0
+        return model(x), model.backward(rng.standard_normal((batch, 2, 3, 3)).astype("f"))
+
+    with pynn.backend("numpy"), np.errstate(invalid="ignore"):
+        expected = gradients()
+    for one, other in zip(gradients(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
