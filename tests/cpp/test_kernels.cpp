@@ -425,6 +425,53 @@ TEST(max_pool2d) {
   });
 }
 
+TEST(max_pool2d_of_blocks) {
+  for_each_type([](auto zero) {
+    using T = decltype(zero);
+    constexpr std::int64_t kLanes = 16;
+    for (const PoolCase& c : kPools)
+      for (bool of_relu : {false, true}) {
+        const Window w = pool2d_window(c.x, c.kernel, c.stride, c.padding, c.ceil_mode);
+        const std::int64_t pixels = w.H * w.W * kLanes, positions = w.OH * w.OW * kLanes;
+        check_kernel<T>("max_pool2d of blocks", 0, [&](const auto& k, Arrays<T>& arrays) {
+          const T *x = arrays.input(pixels), *dy = arrays.input(positions);
+          T *y = arrays.output(positions), *y_alone = arrays.output(positions),
+            *dx = arrays.output(pixels), *dx_added = arrays.updated(pixels);
+          std::vector<T> sums(dx_added, dx_added + pixels);
+          auto* codes = arrays.template output<std::uint8_t>(positions);
+          const std::int64_t x_row = w.W * kLanes, y_row = w.OW * kLanes;
+          k.max_pool2d.forward_block(w, x, x_row, y_alone, y_row, of_relu, nullptr);
+          k.max_pool2d.forward_block(w, x, x_row, y, y_row, of_relu, codes);
+          k.max_pool2d.backward_block(w, dy, codes, false, dx);
+          k.max_pool2d.backward_block(w, dy, codes, true, dx_added);
+          std::vector<T> gradients(static_cast<std::size_t>(pixels));
+          for (std::int64_t i = 0; i < positions; ++i) {
+            const std::int64_t oh = i / y_row, ow = i % y_row / kLanes;
+            T best = -INFINITY;
+            std::int64_t first = 0, code = 0;
+            for (std::int64_t kernel = 0; kernel < w.KH * w.KW; ++kernel) {
+              const std::int64_t h = oh * w.stride_h - w.top + kernel / w.KW,
+                                 v = ow * w.stride_w - w.left + kernel % w.KW;
+              if (h < 0 || h >= w.H || v < 0 || v >= w.W) continue;
+              const std::int64_t at = h * x_row + v * kLanes + i % kLanes;
+              if (x[at] > best) best = x[at], first = at, code = kernel;
+            }
+            CHECK(y[i] == best && y_alone[i] == best, i, y[i], best);
+            const bool passes = !of_relu || best > 0;
+            CHECK(codes[i] == (passes ? code : kNoPixel), i, int(codes[i]), code);
+            if (!passes) continue;
+            gradients[static_cast<std::size_t>(first)] += dy[i];
+            sums[static_cast<std::size_t>(first)] += dy[i];
+          }
+          for (std::int64_t i = 0; i < pixels; ++i) {
+            CHECK(dx[i] == gradients[static_cast<std::size_t>(i)], i);
+            CHECK(dx_added[i] == sums[static_cast<std::size_t>(i)], i);
+          }
+        });
+      }
+  });
+}
+
 TEST(avg_pool2d) {
   for_each_type([](auto zero) {
     using T = decltype(zero);
