@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from typing import Any, NoReturn
 
 import numpy as np
@@ -37,22 +36,31 @@ def read_npz(
             the limit.
         OSError: the file cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
-            if size > limit:
-                _refuse(path, f"{size} bytes exceed the limit of {limit}")
-            arrays = {}
-            for entry in entries:
-                name = entry.filename.removesuffix(_ENDING)
-                if name == entry.filename or name in arrays:
-                    _refuse(path, f"the entry {entry.filename!r} is no array, or comes twice")
-                with archive.open(entry) as file:
-                    arrays[name] = _array(path, name, file.read(entry.file_size + 1))
-            return arrays
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        _refuse(path, str(error))
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _arrays(path, archive, limit)
+        except (FormatError, MemoryError):
+            raise
+        except Exception as error:  # of damaged archives Python raises many kinds
+            _refuse(path, str(error) or type(error).__name__)
+
+
+def _arrays(
+    path: str | os.PathLike[str], archive: zipfile.ZipFile, limit: int
+) -> dict[str, NDArray[Any]]:
+    entries = archive.infolist()
+    size = sum(entry.file_size for entry in entries)
+    if size > limit:
+        _refuse(path, f"{size} bytes exceed the limit of {limit}")
+    arrays: dict[str, NDArray[Any]] = {}
+    for entry in entries:
+        name = entry.filename.removesuffix(_ENDING)
+        if name == entry.filename or name in arrays:
+            _refuse(path, f"the entry {entry.filename!r} is no array, or comes twice")
+        with archive.open(entry) as file:
+            arrays[name] = _array(path, name, file.read(entry.file_size + 1))
+    return arrays
 
 
 def _refuse(path: str | os.PathLike[str], problem: str) -> NoReturn:

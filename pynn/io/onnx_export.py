@@ -5,6 +5,7 @@ Specification: https://onnx.ai/onnx/operators. `_TRANSLATIONS` has one entry for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pynn import _core
-from pynn.errors import FormatError, MissingExtraError
+from pynn.errors import FormatError, MissingExtraError, ShapeError
 from pynn.graph import Array, Graph, Node, Shape
 from pynn.io.atomic import replacing
 from pynn.nn.module import Module, evaluating
@@ -26,7 +27,7 @@ IR_VERSION = 8
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 BUFFERS = "pynn.buffers"  # metadata: names of initialisers that training leaves alone
 _BATCH = "batch"
-_BATCHES = (2, 3)  # what holds for both is taken to hold for every batch
+_BATCHES = (2, 3)  # what holds for both, and for a single sample, is taken to hold for all
 
 
 def export_onnx(
@@ -66,7 +67,9 @@ def export_onnx(
         graph, other = (
             model.trace(*((size, *shape) for shape in samples)).graph for size in _BATCHES
         )
-    _require_any_batch(graph, other)
+        _require_any_batch(graph, other)
+        with contextlib.suppress(ShapeError):  # a model may refuse a single sample
+            _require_any_batch(graph, model.trace(*((1, *shape) for shape in samples)).graph)
     proto = _Writer(model, graph, other, onnx).model()
     content = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)

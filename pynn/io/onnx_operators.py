@@ -312,17 +312,32 @@ def _along_axis(function: Callable[..., Any]) -> Callable[[Call], Any]:
     return along_axis
 
 
+# Differences from bounds up to this are within a rounding or two of what they came from.
+_NEAR_BOUND = 16.0
+
+
+def _at_least(x: Any, bound: float) -> Any:
+    """The larger of each element and a bound, exactly: a maximum over pairs."""
+    pairs = ops.pad2d(
+        ops.reshape(x, (x.shape[0], math.prod(x.shape[1:]), 1, 1)), (0, 0, 0, 1), value=bound
+    )
+    return ops.reshape(ops.max_pool2d(pairs, (1, 2)), x.shape)
+
+
 def _clip(call: Call) -> Any:
     if call.opset < 11:
         low, high = call.option("min"), call.option("max")
     else:
         low, high = call.number(1), call.number(2)
     y, largest = call.x, float(np.finfo(np.float32).max)
-    if low is not None and low > -largest:
+    low = -math.inf if low is None or low <= -largest else low
+    high = math.inf if high is None or high >= largest else high
+    if max((abs(bound) for bound in (low, high) if math.isfinite(bound)), default=0) > _NEAR_BOUND:
+        y = _at_least(y, low) if low > -math.inf else y
+        return _at_least(y * -1, -high) * -1 if high < math.inf else y
+    if low > -math.inf:
         y = ops.relu(y) if low == 0 else ops.relu(y - low) + low
-    if high is not None and high < largest:
-        y = high - ops.relu(high - y)
-    return y
+    return high - ops.relu(high - y) if high < math.inf else y
 
 
 def _leaky_relu(call: Call) -> Any:

@@ -61,12 +61,18 @@ def _read_torch(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     )
     if not tensors:
         raise FormatError(f"{os.fspath(path)}: not a state dict, tensors by name")
-    return {name: _array(tensor) for name, tensor in state.items()}
+    return {name: _array(path, name, tensor) for name, tensor in state.items()}
 
 
-def _array(tensor: Any) -> NDArray[Any]:
+def _array(path: str | os.PathLike[str], name: str, tensor: Any) -> NDArray[Any]:
     """A PyTorch tensor as an array; bfloat16, which NumPy has not, as float32."""
     plain = tensor.detach()
     if str(plain.dtype) == "torch.bfloat16":
         plain = plain.float()
-    return np.array(plain.numpy())
+    try:
+        return np.array(plain.numpy())
+    except (RuntimeError, TypeError) as error:  # sparse, quantised, 8-bit floats
+        raise FormatError(
+            f"{os.fspath(path)}: the tensor {name!r} ({plain.dtype}, {plain.layout}) is no array "
+            f"of numbers: {str(error).splitlines()[0]}"
+        ) from error

@@ -345,6 +345,9 @@ CANNOT_SAY = {
     "options of the batch": (
         lambda: Net(lambda self, x: nn.leaky_relu(x, negative_slope=x.shape[0] / 10)), "another batch size",
     ),
+    "something else for a single sample": (
+        lambda: Net(lambda self, x: nn.relu(x) if x.shape[0] > 1 else nn.tanh(x)), "another batch size",
+    ),
     "more for some batches": (
         lambda: Net(lambda self, x: nn.relu(nn.relu(x)) if x.shape[0] == 2 else nn.relu(x)), "another batch size",
     ),

@@ -603,6 +603,31 @@ def test_gemm(tmp_path, order, alpha, beta, bias):
     assert_same(model(x), np.float32(alpha) * (x @ w) + np.float32(beta) * c)
 
 
+@pytest.mark.parametrize("opset", [7, 13])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0, 6), (-1, 1), (None, 6), (0, None), (-2.5, None), (None, None), (0, 1e9), (-1e9, 6), (-1e9, 1e9),
+     (0.1, 1e20), (-1e4, 1e4), (-65504, 65504), (20, 30), (-30, -20)],
+)  # fmt: skip
+def test_clip(tmp_path, opset, low, high):
+    bounds = {"min": low, "max": high}
+    given = {name: np.float32(bound) for name, bound in bounds.items() if bound is not None}
+    if opset < 11:
+        weights, clip = {}, node("Clip", "x", **{name: float(given[name]) for name in given})
+    else:
+        inputs = ["x", *(name if name in given else "" for name in bounds)]
+        weights, clip = given, helper.make_node("Clip", inputs, ["y"], name="the_clip")
+    path = saved(tmp_path, graph_of([clip], {"x": (None, 7)}, weights, opset=opset))
+    x = np.array([0, 0.1, -3.75, 1e-7, 25, 1e6, -1e6], "f") * np.array([[1], [-1], [7]], "f")
+    x[2, :3] = np.inf, -np.inf, np.nan
+    model = load_onnx(path)
+    expected = np.clip(x, *(given.get(name) for name in bounds)) if given else x
+    atol = (
+        0 if max(map(abs, given.values()), default=0) > 16 or (low == 0 and high is None) else 4e-6
+    )
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
 @pytest.mark.parametrize("kind", ["Conv", "MaxPool", "AveragePool"])
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -61,6 +61,14 @@ def plain(array):
     return buffer.getvalue()
 
 
+def damaged(compression):
+    buffer = bytes_io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("a.npy", plain(np.arange(100.0)))
+    content = buffer.getvalue()
+    return content[:60] + b"\xff" * 20 + content[80:]
+
+
 GOOD = zipped(a_npy=plain(np.arange(100.0)))
 FLOATS = "{'descr': '<f8', 'fortran_order': False, 'shape': %s, }"
 BAD = {
@@ -77,6 +85,12 @@ BAD = {
     "too_short": zipped(a_npy=npy(FLOATS % "(3,)", bytes(16))),
     "too_long": zipped(a_npy=npy(FLOATS % "(3,)", bytes(32))),
     "version_9": zipped(a_npy=b"\x93NUMPY\x09\x00" + bytes(20)),
+    "no_size": zipped(a_npy=npy("{'descr': '|V0', 'fortran_order': False, 'shape': (2,), }")),
+    "name": zipped(a_npy=plain(np.zeros(2))).replace(b"a.npy", b"\xc3\xc3npy").replace(
+        b"PK\x03\x04\x14\x00\x00\x00", b"PK\x03\x04\x14\x00\x00\x08"
+    ).replace(b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x00\x08"),
+    "lzma": damaged(zipfile.ZIP_LZMA),
+    "bzip2": damaged(zipfile.ZIP_BZIP2),
 }  # fmt: skip
 
 
@@ -105,6 +119,14 @@ def test_pth(tmp_path):
     torch.save({"epoch": 3, "model": {"a": torch.ones(1)}}, path)
     with pytest.raises(FormatError, match=r"a\.pth: not a state dict"):
         io.load_state(path)
+    for tensor, kind in (
+        (torch.ones(2).to(torch.float8_e4m3fn), r"torch\.float8_e4m3fn, torch\.strided"),
+        (torch.eye(2).to_sparse(), r"torch\.float32, torch\.sparse_coo"),
+        (torch.ones(2, device="meta"), r"torch\.float32, torch\.strided"),
+    ):
+        torch.save({"odd": tensor}, path)
+        with pytest.raises(FormatError, match=rf"a\.pth: the tensor 'odd' \({kind}\) is no array"):
+            io.load_state(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(FormatError, match=r"a\.pth: PyTorch reads no weights from it"):
         io.load_state(path)
