@@ -127,7 +127,8 @@ class Batches:
         images, labels = self.images, self.labels
         rows_of_images = _as_rows(images)
         bytes_of_labels = _as_rows(labels).view(np.uint8)
-        buffers = [self._empty(self.batch_size) for _ in range(2)] if self.reuse else []
+        most = min(self.batch_size, len(order))
+        buffers = [self._empty(most) for _ in range(2)] if self.reuse else []
         for number, begin in enumerate(range(0, len(order), self.batch_size)):
             rows = order[begin : begin + self.batch_size]
             if self.drop_last and len(rows) < self.batch_size:

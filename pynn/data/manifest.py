@@ -14,7 +14,9 @@ from pynn.io.digest import sha256_of
 
 NAME = "SHA256SUMS"
 _LIMIT = 64 * 1024**2
-_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_LINE = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)")
+_ESCAPES = {"\\": r"\\", "\n": r"\n", "\r": r"\r"}  # in names of lines that begin with a backslash
+_UNESCAPES = {escape: character for character, escape in _ESCAPES.items()}
 _NAMED = 5  # so many images of each kind are named in an error
 
 
@@ -51,9 +53,9 @@ def write_manifest(
     """
     target = Path(folder).expanduser() / NAME if path is None else Path(path).expanduser()
     prefix = _prefix(Path(folder).expanduser(), target)
-    lines = [f"{digest}  {prefix}{file}\n" for file, digest in image_sums(folder).items()]
+    lines = [_line(digest, prefix + file) for file, digest in image_sums(folder).items()]
     with replacing(target) as out:
-        out.write("".join(lines).encode())
+        out.write("".join(lines).encode(errors="surrogateescape"))
     return target
 
 
@@ -105,7 +107,8 @@ def check_manifest(
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The SHA-256 by name that a manifest lists: 64 hexadecimal digits, two spaces, a name.
+    """The SHA-256 by name that a manifest lists: 64 hexadecimal digits, two spaces, a name. In a
+    line that begins with a backslash, backslashes and ends of lines of the name are escaped.
 
     Raises:
         FormatError: a line is not so, or a name comes twice.
@@ -116,16 +119,34 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, str]:
     if len(content) > _LIMIT:
         raise FormatError(f"{os.fspath(path)}: a manifest of more than {_LIMIT} bytes")
     sums: dict[str, str] = {}
-    for number, line in enumerate(content.decode(errors="surrogateescape").splitlines(), 1):
-        match = _LINE.fullmatch(line)
-        if match is None or match[2] in sums:
+    lines = content.decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines if content else [], 1):
+        match = _LINE.fullmatch(line.removesuffix("\r"))
+        name = match and _name(match)
+        if match is None or name is None or name in sums:
             raise FormatError(
                 f"{os.fspath(path)}: line {number} "
-                + ("names a file again" if match else "is not a SHA-256 and a name")
+                + ("names a file again" if name in sums else "is not a SHA-256 and a name")
                 + f": {line[:100]!r}"
             )
-        sums[match[2]] = match[1]
+        sums[name] = match[2]
     return sums
+
+
+def _line(digest: str, name: str) -> str:
+    escaped = "".join(_ESCAPES.get(character, character) for character in name)
+    mark = "" if escaped == name else "\\"
+    return f"{mark}{digest}  {escaped}\n"
+
+
+def _name(match: re.Match[str]) -> str | None:
+    """The name in a line; None where an escape is none."""
+    if not match[1]:
+        return match[3]
+    parts = re.split(r"(\\.?)", match[3])
+    if any(part not in _UNESCAPES for part in parts[1::2]):
+        return None
+    return "".join(_UNESCAPES.get(part, part) for part in parts)
 
 
 def _prefix(folder: Path, manifest: Path) -> str:

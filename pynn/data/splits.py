@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pynn.data import _batches
+from pynn.errors import DTypeError, LabelError, ShapeError
+from pynn.graph import plain_array
 
 Rows = NDArray[np.int64]
 
@@ -67,23 +69,36 @@ def split_by_class(
     """Deal the rows of each class into parts by a permutation, so that every part has all classes.
 
     Args:
-        labels: shape (N,), 0 or more.
+        labels: shape (N,), integers from 0.
         shares: of the parts; they sum to 1. Of n rows a part gets n times its share, rounded, and
             at least one; the first gets what is left.
         seed: 0..2**64-1.
-        classes: names of the classes, for messages.
+        classes: names of the classes, all of which must have rows; otherwise there are as many as
+            the largest label says.
 
     Returns:
         The rows of each part, in ascending order.
 
     Raises:
+        DTypeError: labels that are no integers.
+        LabelError: a label below 0, or that is none of the classes.
+        ShapeError: labels of another shape than (N,).
         ValueError: a class has too few rows for the parts, or shares that do not sum to 1.
     """
     if min(shares, default=0) <= 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares must be above 0 and sum to 1, got {tuple(shares)}")
-    labels = np.asarray(labels)
+    labels = plain_array("labels", labels)
+    if labels.ndim != 1:
+        raise ShapeError(f"labels must have one dimension, got shape {labels.shape}")
+    if labels.size and labels.dtype.kind not in "ui":
+        raise DTypeError(f"labels must hold integers, got dtype {labels.dtype}")
+    count = int(labels.max(initial=-1)) + 1 if classes is None else len(classes)
+    outside = (labels < 0) | (labels >= count)
+    if outside.any():
+        place = int(np.argmax(outside))
+        raise LabelError(f"label {labels[place]} at place {place} is outside 0..{count - 1}")
     parts: list[list[Rows]] = [[] for _ in shares]
-    for label in range(int(labels.max(initial=-1)) + 1 if classes is None else len(classes)):
+    for label in range(count):
         rows = np.flatnonzero(labels == label)
         sizes = [max(1, round(len(rows) * share)) for share in shares[1:]]
         if len(rows) <= sum(sizes):

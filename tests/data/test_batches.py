@@ -158,6 +158,11 @@ def test_fresh_arrays_and_reused_buffers():
         assert not np.shares_memory(y0, y1)
 
 
+def test_buffers_are_no_larger_than_the_data():
+    [(x, y)] = Batches(*data(5), 2**42, reuse=True)
+    assert len(x) == len(y) == 5
+
+
 def test_two_epochs_at_once_have_their_own_buffers():
     batches = Batches(*data(12), 3, reuse=True)
     for (x, y), (other, _) in zip(batches.epoch(0), batches.epoch(1), strict=True):

@@ -1,8 +1,12 @@
 import hashlib
+import os
+import shutil
+import subprocess
 
 import pytest
 
 from pynn.data import check_manifest, find_manifest, write_manifest
+from pynn.data.manifest import read_manifest
 from pynn.errors import FormatError
 
 
@@ -40,6 +44,28 @@ def test_a_manifest_above_or_elsewhere(folder, tmp_path):
     assert check_manifest(folder, elsewhere) == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["back\\slash", "two\nlines", "a\rb", "ä\x85\u2028\x1c", b"\xff\xfe"]
+)
+def test_any_name(folder, name):
+    name = os.fsdecode(name) + ".png"
+    (folder / "s2" / name).write_text("image")
+    path = write_manifest(folder)
+    assert check_manifest(folder) == 4
+    assert set(read_manifest(path)) == {"s1/1.pgm", "s1/2.pgm", "s2/1.png", f"s2/{name}"}
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--quiet", path], cwd=folder, check=True)
+    (folder / "s2" / name).write_text("another")
+    with pytest.raises(FormatError, match="changed"):
+        check_manifest(folder)
+
+
+def test_a_manifest_of_windows(folder):
+    path = write_manifest(folder)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert check_manifest(folder) == 3
+
+
 def test_what_differs_is_named(folder):
     write_manifest(folder)
     (folder / "s1" / "2.pgm").write_text("touched")
@@ -67,6 +93,7 @@ def test_many_differences_are_counted(folder):
         (f"{'0' * 64}  a\n\n", "line 2 is not"),
         (f"{'0' * 64}  a\n{'1' * 64}  a\n", "line 2 names a file again"),
         (f"{'0' * 64}\n", "line 1 is not"),
+        (f"\\{'0' * 64}  a\\tb\n", "line 1 is not"),
     ],
 )
 def test_a_manifest_that_is_none(folder, text, message):

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynn.data import check_split, split_by_class, split_first, split_last, split_random
+from pynn.errors import DTypeError, LabelError, ShapeError
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -92,3 +93,17 @@ def test_split_by_class_names_a_class_with_too_few_rows():
         split_by_class(labels, (0.8, 0.2), 0, classes=("s1", "s2", "s3"))
     with pytest.raises(ValueError, match="shares must be above 0 and sum to 1"):
         split_by_class(labels, (0.6, 0.2), 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "error", "message"),
+    [
+        ([0, 1, 2, 0, 1, 2], ("cat", "dog"), LabelError, r"label 2 at place 2 is outside 0\.\.1"),
+        ([0, -1, 0], None, LabelError, r"label -1 at place 1 is outside 0\.\.0"),
+        ([0.0, 1.5], None, DTypeError, "labels must hold integers, got dtype float64"),
+        ([[0, 1], [1, 0]], None, ShapeError, r"one dimension, got shape \(2, 2\)"),
+    ],
+)
+def test_split_by_class_loses_no_row(labels, classes, error, message):
+    with pytest.raises(error, match=message):
+        split_by_class(np.array(labels), (0.5, 0.5), 0, classes=classes)
