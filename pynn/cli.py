@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -266,7 +267,8 @@ def _new_op(arguments: argparse.Namespace) -> int:
     for path in new_op(arguments.name, arguments.folder):
         print(path)
     # Without a path, pip would take the name as that of a package on its index.
-    folder = arguments.folder if arguments.folder.is_absolute() else f"./{arguments.folder}"
+    absolute = arguments.folder.is_absolute()
+    folder = shlex.quote(f"{'' if absolute else './'}{arguments.folder}")
     print(
         f"\nNext:\n  pip install {folder}\n  pytest {folder}\n"
         f"and in Python: import pynn_{arguments.name}; pynn.ops.{arguments.name}(x)"

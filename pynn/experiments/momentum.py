@@ -249,7 +249,7 @@ def run(setup: Setup) -> Study:
         [[how, taken, taken / seconds["native"]] for how, taken in seconds.items()],
     )
     report.result = {
-        "gradient_error": error, "best_lr": best, "seconds": seconds, "times": times,
+        "gradient_error": error, "best_lr": best, "gradient_seconds": seconds, "times": times,
     }  # fmt: skip
     return report
 

@@ -17,6 +17,7 @@ from pynn.experiments import STUDIES
 from pynn.experiments.setup import Setup, Study
 from pynn.io.atomic import replacing
 from pynn.report import Report
+from pynn.report.figures import blank_figure
 from pynn.report.page import index
 from pynn.report.report import duration
 from pynn.train.sweep import Result, Sweep, sweep_all
@@ -82,6 +83,7 @@ class _Running:
 
     def __init__(self, name: str, setup: Setup) -> None:
         begin = time.perf_counter()
+        blank_figure(1, 1)  # what the report cannot do without is missed before the runs
         setup.out.mkdir(parents=True, exist_ok=True)
         self.name, self.setup = name, setup
         self.study: Study = import_module(f"pynn.experiments.{name}").run(setup)

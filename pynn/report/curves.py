@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pynn.errors import MissingExtraError
+from pynn.report.figures import blank_figure
 from pynn.train.history import History
 
 _LABELS = {"train": "training", "valid": "validation"}
@@ -23,14 +23,9 @@ def save_learning_curves(path: str | os.PathLike[str], history: History, title: 
         MissingExtraError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib: pip install 'pynn-core[run]'") from error
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(9, 3.6)
+    from matplotlib.ticker import MaxNLocator
+
     figure.suptitle(title)
     panels: Any = figure.subplots(1, 2)
     epochs = history.column("epoch")

@@ -386,6 +386,8 @@ def _first(wrong: Array) -> tuple[int, ...]:
 def _equal_bits(what: str, got: Array, expected: Array) -> None:
     if got.shape != expected.shape:
         raise _FailedError(f"{what} shape {got.shape}, expected {expected.shape}")
+    if got.dtype != expected.dtype:
+        raise _FailedError(f"{what} dtype {got.dtype}, expected {expected.dtype}")
     size = got.dtype.itemsize
     a = np.ascontiguousarray(got).view(np.uint8).reshape(*got.shape, size) if got.ndim else got
     b = np.ascontiguousarray(expected).view(np.uint8).reshape(a.shape) if got.ndim else expected
