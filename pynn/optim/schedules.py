@@ -147,7 +147,8 @@ class ReduceLROnPlateau:
 
     Args:
         optimizer: whose learning rates change.
-        mode: "min" for losses, "max" for accuracies.
+        mode: "min" for losses, "max" for accuracies. `pynn.fit` measures the one or the other: of
+            validation where there is one, else of training.
         factor: below 1.
         patience: epochs without improvement that are tolerated.
         threshold: relative improvement that counts.

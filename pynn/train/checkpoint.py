@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from pynn import io
@@ -213,7 +214,8 @@ class Checkpoint(Callback):
     goes on from it.
 
     Args:
-        path: the file, replaced each time; whole at every moment, even if the process is killed.
+        path: the file, in a folder that exists, replaced each time; whole at every moment, even if
+            the process is killed.
         every: epochs between checkpoints.
     """
 
@@ -221,6 +223,14 @@ class Checkpoint(Callback):
         if every < 1:
             raise ValueError(f"every must be 1 or more, got {every}")
         self.path, self.every = path, every
+
+    def on_begin(self, run: Run) -> None:
+        """Refuse, before an epoch is lost, what no file can be written to."""
+        path = Path(self.path).resolve()
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"the folder of the checkpoint {path} does not exist")
+        if path.is_dir():
+            raise IsADirectoryError(f"the checkpoint must be a file, but {path} is a folder")
 
     def on_epoch_end(self, run: Run) -> None:
         """Write, if it is time."""

@@ -70,10 +70,11 @@ class History:
             writer.writerows(self.rows)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as a JSON list of rows."""
-        Path(path).write_text(
-            json.dumps(self.rows, indent=1, default=plain) + "\n", encoding="utf-8"
-        )
+        """Write the table as a JSON list of rows. A number that is not finite is a string, "nan",
+        "inf" or "-inf", as in reports: JSON has no such numbers."""
+        text = json.dumps(self.rows, default=plain)
+        rows = json.loads(text, parse_constant=lambda name: str(float(name)))
+        Path(path).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs: {', '.join(self.columns)})"

@@ -11,16 +11,23 @@ import numpy as np
 
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError
-from pynn.graph import Array
+from pynn.graph import Array, Shape
 from pynn.nn.losses import Loss
-from pynn.nn.module import Module
+from pynn.nn.module import Module, evaluating
 from pynn.optim.optimizer import Optimizer
-from pynn.optim.schedules import AnySchedule
+from pynn.optim.schedules import AnySchedule, ReduceLROnPlateau
 from pynn.random import get_seed
 from pynn.train import progress as progress_display
 from pynn.train.callbacks import Callback, Run
 from pynn.train.checkpoint import Checkpoint, load_run
-from pynn.train.evaluation import Means, evaluate
+from pynn.train.evaluation import (
+    Means,
+    are_labels,
+    check_data,
+    checked_pair,
+    evaluate,
+    no_batch,
+)
 from pynn.train.history import History
 from pynn.train.step import CompiledStep
 
@@ -55,6 +62,8 @@ def fit(
         seed: of shuffling; None is the one of `pynn.manual_seed`. The order of an epoch depends on
             the seed and its number alone.
         schedule: sets learning rates after each epoch, or each batch if it says so.
+            `ReduceLROnPlateau` is given the loss, or the accuracy if its mode is "max", of
+            validation where there is one, else of training.
         callbacks: such as `EarlyStopping` and `Checkpoint`; called in their order, but checkpoints
             last.
         accumulate: see `compile`.
@@ -69,6 +78,9 @@ def fit(
     Raises:
         NonFiniteError: the loss is not finite. The model is as before that step; the exception's
             `history` has the epochs before.
+        TypeError: data or valid are neither pairs nor batches.
+        ValueError: data or valid have no batch, or the schedule is for an accuracy and there are no
+            labels.
         FormatError: the file to resume from is damaged, or of another training.
         ShapeError: the model refuses a batch, the last and smaller one included.
     """
@@ -79,16 +91,12 @@ def fit(
             f"valid is measured after each epoch, but a {type(valid).__name__} gives its batches "
             "only once; pass (x, y), a list of batches, or a data.Batches"
         )
+    held_out = None if valid is None else check_data("valid", valid)
     seed = get_seed() if seed is None else seed
     if isinstance(data, Batches):
         batches = data
     else:
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError(
-                f"data must be (x, y) or a data.Batches, got a {type(data).__name__}"
-                + (f" of {len(data)}" if isinstance(data, (tuple, list)) else "")
-            )
-        x, y = data
+        x, y = checked_pair("data", data, " or a data.Batches")
         if np.asarray(x).dtype not in (np.uint8, np.float32, np.float64):
             x = model.as_input(x)
         batches = Batches(
@@ -116,7 +124,14 @@ def fit(
         load_run(resume, run)
         batches.seed = run.seed
     model.train()
-    _check_batches(model, batches)
+    output = _check_batches(model, batches)
+    if held_out is not None:
+        with evaluating(model):
+            model.trace(held_out[0].shape)
+    if _for_accuracy(schedule) and (valid is None or held_out is not None):
+        targets = [batches.labels, *([] if held_out is None else held_out[1:])]
+        if not any(are_labels(target, output) for target in targets):
+            raise _no_accuracy()
     others = sorted(run.callbacks, key=lambda callback: isinstance(callback, Checkpoint))
     watchers = [*others, *progress_display.choose(progress)]  # a checkpoint holds what others did
     for watcher in watchers:
@@ -124,23 +139,67 @@ def fit(
     try:
         while run.epoch < epochs and not run.stop:
             _train_epoch(run, loss, batches, valid, watchers)
-    except NonFiniteError as error:
-        error.history = history
-        raise
-    finally:
-        for watcher in reversed(watchers):
-            watcher.on_end(run)
+    except BaseException as error:
+        if isinstance(error, NonFiniteError):
+            error.history = history
+        _end(watchers, run, error)
+    else:
+        _end(watchers, run)
     return history
 
 
-def _check_batches(model: Module, batches: Batches) -> None:
-    """Refuse, before the first batch, what the last and smaller one would be refused for."""
+def _end(watchers: Sequence[Callback], run: Run, first: BaseException | None = None) -> None:
+    """Call on_end of all, the last first, and raise the first error, with the others as notes."""
+    for watcher in reversed(watchers):
+        try:
+            watcher.on_end(run)
+        except BaseException as error:
+            if first is None:
+                first = error
+            else:
+                first.add_note(f"after it, {type(watcher).__name__}.on_end raised {error!r}")
+    try:
+        if first is not None:
+            raise first
+    finally:
+        del first  # it refers to this frame, and would hold the model until garbage is collected
+
+
+def _check_batches(model: Module, batches: Batches) -> Shape:
+    """Refuse, before the first batch, what the last and smaller one would be refused for.
+
+    Returns:
+        The shape of the model's output for the first.
+    """
     count, size = len(batches.images), batches.batch_size
     if not len(batches):
-        raise ValueError(f"the training data has no batch: {count} samples, batch size {size}")
+        raise no_batch("the training data", batches)
     sizes = {min(count, size)} if batches.drop_last else {min(count, size), count % size or size}
-    for rows in sorted(sizes & set(range(count + 1)), reverse=True):
-        model.trace((rows, *batches.images.shape[1:]))
+    graphs = [
+        model.trace((rows, *batches.images.shape[1:])).graph
+        for rows in sorted(sizes & set(range(count + 1)), reverse=True)
+    ]
+    return graphs[0].shapes[graphs[0].output]
+
+
+def _for_accuracy(schedule: AnySchedule | None) -> bool:
+    return isinstance(schedule, ReduceLROnPlateau) and schedule.mode == "max"
+
+
+def _metric(schedule: AnySchedule, row: dict[str, float]) -> float:
+    """What a schedule looks at after an epoch."""
+    quantity = "accuracy" if _for_accuracy(schedule) else "loss"
+    for part in ("valid", "train"):
+        if f"{part}_{quantity}" in row:
+            return row[f"{part}_{quantity}"]
+    raise _no_accuracy()
+
+
+def _no_accuracy() -> ValueError:
+    return ValueError(
+        "ReduceLROnPlateau(mode='max') is for the accuracy, but there are no labels to measure it; "
+        "mode='min' is for the loss"
+    )
 
 
 def _train_epoch(
@@ -163,6 +222,6 @@ def _train_epoch(
     run.history.append(row)
     run.epoch, run.batch = run.epoch + 1, 0
     if run.schedule is not None and not run.schedule.per_batch:
-        run.schedule.step(row.get("valid_loss", row["train_loss"]))
+        run.schedule.step(_metric(run.schedule, row))
     for watcher in watchers:
         watcher.on_epoch_end(run)

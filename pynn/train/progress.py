@@ -78,10 +78,10 @@ class BarProgress(Callback):
 
 def choose(progress: bool | str) -> list[Callback]:
     """The display that `fit` was asked for: True, False or "auto" (a bar in a terminal with rich,
-    else lines)."""
+    else lines); none where there is no standard error."""
     if progress not in (True, False, "auto"):
         raise ValueError(f"progress must be True, False or 'auto', got {progress!r}")
-    if progress is False:
+    if progress is False or sys.stderr is None:  # a service, or a program without a console
         return []
     if sys.stderr.isatty():
         try:

@@ -3,19 +3,14 @@ interrupted."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
 from typing import Any
-
-import numpy as np
 
 import pynn
 from pynn.backends import get_precision
@@ -25,6 +20,7 @@ from pynn.io.atomic import replacing
 from pynn.train.callbacks import Callback, Run
 from pynn.train.history import plain
 from pynn.train.settings import Setting
+from pynn.train.sweep_identity import digest_of, identity
 from pynn.train.sweep_progress import Watched, choose
 
 Result = dict[str, Any]
@@ -65,7 +61,7 @@ class SweepRun:
         self._reported = now
         report = {"setting": self.setting, "epoch": epoch, "epochs": epochs, **numbers}
         temporary = self.folder / f"{_PROGRESS}.new"
-        temporary.write_text(json.dumps(report), encoding="utf-8")
+        temporary.write_text(json.dumps(report, default=plain), encoding="utf-8")
         os.replace(temporary, self.folder / _PROGRESS)
 
     def callback(self) -> Callback:
@@ -148,16 +144,22 @@ def sweep(
 
     Each result is stored in the folder as it ends. A later call with the same function, setting,
     seed, data, back end and version of pynn takes it from there instead of running it again; a run
-    that was interrupted begins anew. The text of the function's module counts as well, that of what
-    it calls elsewhere does not.
+    that was interrupted begins anew.
+
+    To the function belong its code and the text of its module; its defaults and the variables
+    around it, and those of functions among them; of the globals that it reads, numbers, texts,
+    tuples of them, arrays, and functions of its module with what these read in turn. Nothing else
+    counts: neither globals that it assigns, global lists, dictionaries and other objects, nor
+    files, nor what it calls in other modules; classes count by their names.
 
     Args:
         function: called as function(setting, run), with a `SweepRun`; returns a dictionary of
             numbers, strings and lists that JSON can hold. Where jobs is above 1 it must be at the
             top level of a module. `pynn.manual_seed(seed)` is called before it.
-        settings: dictionaries of plain values.
+        settings: dictionaries of plain values that JSON can hold, NumPy's numbers among them.
         folder: where results are kept; made if it is missing.
-        data: given to each run as `run.data`, such as a `data.Dataset`.
+        data: given to each run as `run.data`, such as a `data.Dataset`: plain values, arrays,
+            dataclasses, lists, tuples, sets and dictionaries of them.
         seed: given to each run as `run.seed`.
         jobs: how many run at once, in processes of their own where that is more than one (joblib).
         threads: of each run; None shares the usable processors among the jobs.
@@ -177,6 +179,8 @@ def sweep(
     Raises:
         MissingExtraError: jobs is above 1 and joblib is not installed.
         OSError: the folder cannot be written.
+        TypeError: a setting cannot be kept, or the function or the data hold what runs cannot be
+            told apart by; no run has begun.
         Exception: what the function raises, with the setting as a note; runs that ended before are
             kept.
     """
@@ -212,7 +216,7 @@ def sweep_all(
     plans = []
     for each in sweeps:
         if id(each.data) not in digests:
-            digests[id(each.data)] = _digest(each.data)
+            digests[id(each.data)] = digest_of(each.data, "data")
         plans.append(_Plan(each, digests[id(each.data)]))
     waiting = [(plan, run_folder) for plan in plans for run_folder in plan.waiting]
     waiting.sort(key=lambda pair: not pair[0].sweep.first)
@@ -282,11 +286,12 @@ class _Plan:
     def __init__(self, asked: Sweep, data: str) -> None:
         self.sweep = asked
         root = Path(asked.folder)
+        settings = [_checked(setting) for setting in asked.settings]
+        runs = identity(asked.function, asked.seed, data)
         root.mkdir(parents=True, exist_ok=True)
-        identity = _identity(asked.function, asked.seed, data)
         name = asked.function.__name__.strip("<>")
-        self.folders = [root / f"{name}-{_digest([identity, s])}" for s in asked.settings]
-        self.settings = dict(zip(self.folders, asked.settings, strict=True))
+        self.folders = [root / f"{name}-{digest_of([runs, s], 'a setting')}" for s in settings]
+        self.settings = dict(zip(self.folders, settings, strict=True))
         stored = {run_folder: _stored(run_folder) for run_folder in self.settings}
         self.results: dict[Path, Result] = {
             run_folder: {**_result(found, run_folder), "reused": True}
@@ -327,67 +332,18 @@ def _numbered(number: int, task: _Task) -> tuple[int, Result]:
     return number, task()
 
 
-def _identity(function: RunFunction, seed: int, data: str) -> str:
-    """What a stored result depends on besides its setting; data is the digest of the data."""
-    if not hasattr(function, "__code__"):
-        raise TypeError(
-            f"a sweep runs a function, got {function!r}; what a partial binds belongs into the "
-            "settings"
-        )
-    module = inspect.getmodule(function)
+def _checked(setting: Setting) -> Setting:
+    """A setting that can be kept beside its result."""
+    if not isinstance(setting, Mapping):
+        raise TypeError(f"a setting must be a dictionary, got {setting!r}")
     try:
-        source = inspect.getsource(function if module is None else module)
-    except (OSError, TypeError):  # typed into a notebook, which keeps the text of functions
-        source = inspect.getsource(function)
-    kernels = [pynn.get_backend(), get_precision(), *["winograd"] * pynn.get_winograd()]
-    bound = [function.__defaults__, function.__kwdefaults__, *_contents(function)]
-    own = [function.__qualname__, *_instructions(function.__code__), *bound]
-    return _digest([*own, source, seed, data, pynn.__version__, *kernels])
-
-
-def _instructions(code: CodeType) -> Iterator[Any]:
-    """What tells apart two functions that have one name and stand in the same module."""
-    yield from (code.co_code, code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _instructions(constant)
-        elif isinstance(constant, frozenset):  # whose order is another in each process
-            yield sorted(map(repr, constant))
-        else:
-            yield constant
-
-
-def _contents(function: RunFunction) -> Iterator[Any]:
-    """The values of the variables around a function that it uses."""
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        yield list(_instructions(value.__code__)) if hasattr(value, "__code__") else value
-
-
-def _digest(value: Any) -> str:
-    digest = hashlib.sha256()
-    _update(digest, value)
-    return digest.hexdigest()[:16]
-
-
-def _update(digest: Any, value: Any) -> None:
-    if isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).view(np.uint8).reshape(-1))
-    elif is_dataclass(value):
-        for each in fields(value):
-            _update(digest, [each.name, getattr(value, each.name)])
-    elif isinstance(value, Mapping):
-        _update(digest, sorted(value.items()))
-    elif isinstance(value, (list, tuple)):
-        digest.update(f"[{len(value)}".encode())
-        for each in value:
-            _update(digest, each)
-    else:
-        digest.update(f"{type(value).__name__}:{value!r};".encode())
+        json.dumps(setting, default=plain)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the setting {setting} cannot be kept: {error}; name what is none of these, and let "
+            "the function look it up"
+        ) from error
+    return setting
 
 
 def _stored(folder: Path) -> dict[str, Any] | None:

@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def choose(progress: bool | str, sweeps: Sequence[Watched]) -> Display:
     """The display that `progress` (see `pynn.fit`) asks for."""
-    if progress is False:
+    if progress is False or sys.stderr is None:  # a service, or a program without a console
         return Display(sweeps)
     if sys.stderr.isatty():
         try:

@@ -1,6 +1,7 @@
 """The training loop: history, callbacks, checkpoints, resuming, divergence."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -84,7 +85,9 @@ def test_ignored_labels_count_in_no_accuracy():
     loss = nn.CrossEntropyLoss(ignore_index=-100)
     measured = pynn.evaluate(net, loss, (x, some), batch_size=7)
     assert measured == pytest.approx(pynn.evaluate(net, loss, (x[12:], labels[12:])), rel=1e-6)
-    assert "accuracy" not in pynn.evaluate(net, loss, (x, np.full(30, -100)))
+    measured = pynn.evaluate(net, loss, (x, np.full(30, -100)))
+    assert list(measured) == ["loss"]
+    assert math.isnan(measured["loss"])
 
 
 def test_fit_is_a_loop_over_step():
@@ -126,6 +129,49 @@ def test_schedules_step_with_epochs_or_batches():
     assert history["lr"][0] == 1e-3
     assert history["lr"][3] == pytest.approx(1e-3 * 0.55)
     assert optimizer.lr == pytest.approx(1e-4)
+
+
+class Plateau(optim.ReduceLROnPlateau):
+    """Remembers what it was given."""
+
+    def step(self, metric=None):
+        self.given = [*getattr(self, "given", []), metric]
+        super().step(metric)
+
+
+class Loader:
+    """Batches that do not show before they are read."""
+
+    def __iter__(self):
+        return iter([VALID])
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("valid", [VALID, None, Loader()], ids=["valid", "none", "loader"])
+def test_a_plateau_is_one_of_the_loss_or_the_accuracy(mode, valid):
+    net = model()
+    optimizer = optim.SGD(net.parameters(), lr=0.01)
+    schedule = Plateau(optimizer, mode=mode)
+    history = fit(net, optimizer, schedule=schedule, valid=valid)
+    part, quantity = "train" if valid is None else "valid", {"min": "loss", "max": "accuracy"}[mode]
+    assert schedule.given == history[f"{part}_{quantity}"]
+
+
+def test_a_plateau_of_the_accuracy_needs_labels():
+    shares = np.eye(3, dtype="f")[LABELS]
+
+    def run(valid):
+        optimizer = optim.SGD(net.parameters(), lr=0.01)
+        schedule = optim.ReduceLROnPlateau(optimizer, mode="max")
+        return fit(net, optimizer, data=(TRAIN[0], shares[:200]), valid=valid, schedule=schedule)
+
+    net = model()
+    before = bits(net)
+    for valid in (None, (VALID[0], shares[200:])):
+        with pytest.raises(ValueError, match=r"mode='max'\) is for the accuracy, but there are no"):
+            run(valid)
+    assert bits(net) == before
+    assert "train_accuracy" not in run(VALID).columns
 
 
 def test_early_stopping_restores_the_best_epoch():
@@ -172,6 +218,46 @@ def test_validation_data_that_can_be_read_once_or_does_not_fit_is_refused():
     for labels, count in ((LABELS, "230"), (3, "no")):
         with pytest.raises(pynn.ShapeError, match=f"x has 30 samples but y has {count}"):
             pynn.evaluate(net, nn.CrossEntropyLoss(), (POINTS[:30], labels))
+
+
+def few(count):
+    return POINTS[:count], LABELS[:count]
+
+
+UNFIT = {
+    "no_samples": (few(0), ValueError, "has no batch: 0 samples"),
+    "no_batches": ([], ValueError, "has no batch"),
+    "only_a_smaller_batch": (
+        Batches(*few(5), 8, drop_last=True), ValueError, "has no batch: 5 samples, batch size 8",
+    ),
+    "list": ([*VALID], TypeError, r"must be \(x, y\), since .* is a list, got a ndarray"),
+    "batch": ([VALID, (1, 2, 3)], TypeError, r"batch 1 of .* must be \(x, y\), .* a tuple of 3"),
+    "triple": ((*VALID, 3), TypeError, r"must be \(x, y\) or batches of them, got a tuple of 3"),
+    "array": (POINTS, TypeError, r"batch 0 of .* must be \(x, y\), since .* is a ndarray"),
+    "number": (3, TypeError, r"must be \(x, y\) or batches of them, got a int"),
+    "no_axis": ((POINTS[0, 0], LABELS), pynn.ShapeError, "x has no samples but y has 230"),
+    "shape": ((POINTS[:, :3], LABELS), pynn.ShapeError, "expected 8 input features, got 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "error", "said"), UNFIT.values(), ids=UNFIT)
+def test_data_that_cannot_be_measured_on_are_refused_before_training(data, error, said):
+    net = model()
+    before = bits(net)
+    with pytest.raises(error, match=said):
+        pynn.evaluate(net, nn.CrossEntropyLoss(), data)
+    with pytest.raises(error, match=said):
+        fit(net, optim.SGD(net.parameters()), valid=data)
+    assert bits(net) == before
+
+
+def test_an_iterator_is_measured_once():
+    net, batches = model(), iter([VALID])
+    assert pynn.evaluate(net, nn.CrossEntropyLoss(), batches)["loss"] > 0
+    with pytest.raises(
+        ValueError, match="data has no batch: a list_iterator gives its batches only"
+    ):
+        pynn.evaluate(net, nn.CrossEntropyLoss(), batches)
 
 
 def test_early_stopping_says_when_it_watches_nothing():
@@ -227,6 +313,18 @@ def test_a_checkpoint_holds_what_callbacks_listed_after_it_did(tmp_path):
     )  # fmt: skip
     state = json.loads(pynn.io.load_metadata(tmp_path / "run")["pynn.checkpoint"])
     assert state["callbacks"][1]["state"]["best_epoch"] == stopping.best_epoch == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(tmp_path):
+    net = model()
+    before = bits(net)
+    for path, error, said in (
+        (tmp_path / "no" / "run", FileNotFoundError, "the folder of the checkpoint .* does not exist"),
+        (tmp_path, IsADirectoryError, "the checkpoint must be a file, but .* is a folder"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=said):
+            fit(net, optim.SGD(net.parameters()), callbacks=[Checkpoint(path)])
+    assert bits(net) == before
 
 
 @pytest.fixture
@@ -369,6 +467,15 @@ def test_history_files(tmp_path):
     assert json.loads((tmp_path / "h.json").read_text()) == history.rows
 
 
+def test_history_files_are_json_whatever_the_numbers(tmp_path):
+    history = History(
+        [{"epoch": 1.0, "loss": math.nan, "lr": np.float32("inf")}, {"lr": -math.inf}]
+    )
+    history.to_json(tmp_path / "h.json")
+    rows = json.loads((tmp_path / "h.json").read_text(), parse_constant=pytest.fail)
+    assert rows == [{"epoch": 1.0, "loss": "nan", "lr": "inf"}, {"lr": "-inf"}]
+
+
 def test_progress_prints_a_line_for_each_epoch(capsys):
     net = model()
     fit(net, optim.SGD(net.parameters()), epochs=2, progress=True)
@@ -378,6 +485,44 @@ def test_progress_prints_a_line_for_each_epoch(capsys):
     assert "valid accuracy" in lines[1]
     with pytest.raises(ValueError, match="progress must be"):
         fit(net, optim.SGD(net.parameters()), progress="loud")
+
+
+def test_nothing_is_shown_where_there_is_no_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    net = model()
+    for progress in ("auto", True):
+        assert len(fit(net, optim.SGD(net.parameters()), epochs=1, progress=progress)) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_all_callbacks_end_and_the_first_error_is_raised():
+    ended = []
+
+    class Ends(Callback):
+        def __init__(self, name, wrong=False):
+            self.name, self.wrong = name, wrong
+
+        def on_end(self, run):
+            ended.append(self.name)
+            if self.wrong:
+                raise RuntimeError(self.name)
+
+    def run(loss):
+        net, ended[:] = model(), []
+        callbacks = [Ends("a"), Ends("b", wrong=True), Ends("c"), Ends("d", wrong=True), Ends("e")]
+        pynn.fit(net, loss, optim.SGD(net.parameters()), TRAIN, callbacks=callbacks, progress=False)
+
+    class Broken(nn.CrossEntropyLoss):
+        def value_and_gradient(self, output, target):
+            return math.nan, super().value_and_gradient(output, target)[1]
+
+    for loss, error, said in (
+        (nn.CrossEntropyLoss(), RuntimeError, "^d"), (Broken(), pynn.NonFiniteError, "nan"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=said) as caught:
+            run(loss)
+        assert ended == [*"edcba"]
+        assert "Ends.on_end raised RuntimeError('b')" in caught.value.__notes__[-1]
 
 
 def test_no_epochs_and_no_samples():

@@ -14,6 +14,7 @@ import pytest
 import pynn
 from pynn.data import Dataset, digits
 from pynn.experiments.search import train
+from pynn.train.settings import grid
 from pynn.train.sweep import Sweep, sweep, sweep_all
 
 CALLS = []
@@ -129,6 +130,25 @@ def test_lines_say_how_it_goes(tmp_path, capsys):
     assert lines[2].startswith("square 1/1: x 2 (kept)")
 
 
+def test_nothing_is_shown_where_there_is_no_standard_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert len(sweep(square, settings(2), tmp_path)) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_numbers_of_numpy_are_kept_and_reported(tmp_path):
+    def report(setting, run):
+        run.epoch(1, 2, loss=np.float32(0.5))
+        return json.loads((run.folder / "progress.json").read_text())
+
+    chosen = grid({"x": np.arange(2, 4), "rate": np.float32([0.25])})
+    results = sweep(report, chosen, tmp_path, progress=False)
+    assert [result["setting"] for result in results] == [
+        {"x": 2, "rate": 0.25}, {"x": 3, "rate": 0.25},
+    ]  # fmt: skip
+    assert results[0]["loss"] == 0.5
+
+
 class Terminal(io.StringIO):
     """What is shown, without the codes for colours and places."""
 
@@ -160,10 +180,10 @@ def test_bars_in_a_terminal_show_runs_epochs_and_the_best(tmp_path, monkeypatch)
     def watched(setting, run):
         done = {4: 0, 2: 1, 3: 2}[setting["x"]]
         run.epoch(done + 1, 7)
-        terminal.wait_for(rf"watched: runs .* {done}/3 ")
-        terminal.wait_for(rf"epochs under way .* {done + 1}/7 ")
+        sys.stderr.wait_for(rf"watched: runs .* {done}/3 ")
+        sys.stderr.wait_for(rf"epochs under way .* {done + 1}/7 ")
         if done:
-            terminal.wait_for(f"best accuracy {(0.75, 0.75)[done - 1]:.4f}")
+            sys.stderr.wait_for(f"best accuracy {(0.75, 0.75)[done - 1]:.4f}")
         return {"accuracy": {4: 0.75, 2: 0.5, 3: 0.875}[setting["x"]]}
 
     sweep(watched, settings(4, 2, 3), tmp_path, monitor="accuracy", progress="auto")
@@ -235,6 +255,15 @@ def test_what_cannot_be(tmp_path, monkeypatch):
         TypeError, match=r"a run returned what cannot be kept: JSON holds .*, not object"
     ):
         sweep(lambda setting, run: {"what": object()}, settings(1), tmp_path)
+    CALLS.clear()
+    for wrong, said in (
+        ({"layer": pynn.nn.ReLU}, "the setting .*ReLU.* cannot be kept: JSON holds .*, not type"),
+        ({(1, 2): 3}, "the setting .* cannot be kept: keys must be str, .* not tuple"),
+        ("x", "a setting must be a dictionary, got 'x'"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            sweep(square, [{"x": 1}, wrong], tmp_path)
+    assert CALLS == []
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         sweep(square, settings(1), tmp_path / "file")

@@ -1,13 +1,19 @@
 """What a kept run depends on."""
 
+import enum
 import functools
 import importlib
+import io
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pynn.nn import ReLU
 from pynn.train.sweep import sweep
 
 TEXT = """
@@ -15,6 +21,26 @@ FACTOR = {factor}
 
 def times(setting, run):
     return {{"product": FACTOR * setting["value"]}}
+
+def times_by_another(setting, run):
+    return {{"product": [factor() for _ in range(2)][1] * setting["value"]}}
+
+def factor():
+    return FACTOR
+
+def twice(setting, run):
+    return {{"product": scaled(setting["value"])}}
+
+def scaled(value, by=2):
+    return value * by
+
+COUNT, SEEN = 0, []
+
+def counted(setting, run):
+    global COUNT
+    COUNT += 1
+    SEEN.append(COUNT)
+    return {{"product": COUNT}}
 """
 
 
@@ -51,6 +77,43 @@ def test_a_changed_constant_beside_the_function_runs_it_anew(module, tmp_path):
     assert run(3) == [(3, True), (6, True)]
 
 
+def test_globals_count_by_their_values(module, tmp_path, monkeypatch):
+    multiplying = module(3)
+
+    def run(name):
+        function = getattr(multiplying, name)
+        (found,) = products(sweep(function, [{"value": 2}], tmp_path, progress=False))
+        return found
+
+    for name in ("times", "times_by_another"):
+        for factor, product in ((3, 6), (5.0, 10.0), ("ab", "abab"), ((7,), [7, 7])):
+            monkeypatch.setattr(multiplying, "FACTOR", factor)
+            assert run(name) == (product, False)
+            assert run(name) == (product, True)
+    assert run("twice") == (4, False)
+    monkeypatch.setattr(multiplying.scaled, "__defaults__", (10,))
+    assert run("twice") == (20, False)
+
+
+def test_globals_that_the_function_itself_changes_do_not_count(module, tmp_path):
+    counted = module(3).counted
+    for reused in (False, True):
+        found = sweep(counted, [{"value": 2}], tmp_path, progress=False)
+        assert products(found) == [(1, reused)]
+
+
+PIXELS = np.arange(3)
+
+
+def test_arrays_among_globals_count(tmp_path):
+    def run(setting, run):
+        return {"product": int(PIXELS.sum())}
+
+    for first, expected in ((0, (3, False)), (4, (7, False)), (0, (3, True))):
+        PIXELS[0] = first
+        assert products(sweep(run, [{"value": 2}], tmp_path, progress=False)) == [expected]
+
+
 def test_a_function_of_an_interpreter_counts_by_its_own_text(tmp_path):
     namespace = {"__name__": "no_such_module"}
     path = tmp_path / "typed.py"
@@ -84,21 +147,148 @@ def test_functions_of_one_name_are_told_apart_by_what_they_do_and_hold(tmp_path)
     assert run(doubled) == (4, True)
 
 
+def around_a_closure(number):
+    def inner():
+        return number
+
+    return lambda setting, run: {"product": inner()}
+
+
+def around_a_default(number):
+    def inner(number=number):
+        return number
+
+    return lambda setting, run: {"product": inner()}
+
+
+def around_a_keyword(number):
+    def inner(*, number=number):
+        return number
+
+    def middle():
+        return inner()
+
+    return lambda setting, run: {"product": middle()}
+
+
+def around_itself(number):
+    def inner(left):
+        return inner(left - 1) if left else number
+
+    return lambda setting, run: {"product": inner(3)}
+
+
+@pytest.mark.parametrize(
+    "make", [around_a_closure, around_a_default, around_a_keyword, around_itself]
+)
+def test_what_the_functions_around_a_function_hold_counts(make, tmp_path):
+    for number, reused in ((1, False), (2, False), (1, True)):
+        found = sweep(make(number), [{"value": 2}], tmp_path, progress=False)
+        assert products(found) == [(number, reused)]
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def times(self, setting, run):
+        return {"product": self.factor * setting["value"]}
+
+
 def test_what_is_no_function_is_refused(tmp_path):
     partial = functools.partial(lambda factor, setting, run: {"product": factor}, 3)
-    with pytest.raises(TypeError, match="what a partial binds belongs into the settings"):
-        sweep(partial, [{"value": 2}], tmp_path / "runs", progress=False)
+    for function in (partial, Scale(3).times):
+        with pytest.raises(TypeError, match="what a partial binds belongs into the settings"):
+            sweep(function, [{"value": 2}], tmp_path / "runs", progress=False)
+
+
+class Colour(enum.Enum):
+    RED, GREEN = 1, 2
+
+
+@dataclass
+class Pair:
+    first: object
+    second: object = None
+
+
+MATRIX = np.arange(6.0).reshape(2, 3)
+DIFFERENT = {
+    "numbers": (1, 2.0, 1.0, True, None, 1j, np.float32(1), np.float64(1)),
+    "texts": ("1", b"1", Path("1"), np.str_("1")),
+    "arrays": (MATRIX, MATRIX.T, MATRIX.astype("f"), MATRIX + 1, np.float64(1), np.array(1.0)),
+    "masks": [np.ma.array([1, 2], mask=mask) for mask in ([0, 0], [0, 1])],
+    "enums": (*Colour, 1),
+    "dataclasses": (Pair(1), Pair(2), Pair(1, MATRIX), Pair(Pair(1))),
+    "containers": ([1, 2], [[1], 2], {1, 2}, {1: 2}, {2: 1}, {"1": 2}, [], {}, [MATRIX, 1]),
+    "classes_and_functions": (ReLU, Pair, np, np.exp, len, adding, adding(1), adding(2)),
+}
+
+
+@pytest.mark.parametrize("values", DIFFERENT.values(), ids=DIFFERENT)
+def test_data_are_told_apart(values, tmp_path):
+    def run(data):
+        (result,) = sweep(
+            lambda setting, run: {}, [{"value": 2}], tmp_path, data=data, progress=False
+        )
+        return result["reused"]
+
+    assert [run([value]) for value in values] == [False] * len(values)
+    assert [run([value]) for value in values] == [True] * len(values)
+
+
+def test_objects_that_runs_cannot_be_told_apart_by_are_refused(tmp_path):
+    scale = Scale(3)
+
+    def default(setting, run, by=(scale,)):
+        return {}
+
+    def nothing(setting, run):
+        return {}
+
+    def refused(function, data=None):
+        with pytest.raises(TypeError) as caught:
+            sweep(function, [{"value": 2}], tmp_path / "runs", data=data, progress=False)
+        return str(caught.value).partition(";")[0]
+
+    told = "by which runs of a sweep cannot be told apart"
+    assert refused(nothing, {"x": Pair(scale)}) == f"data['x'].first is or holds a Scale, {told}"
+    for data in (io.StringIO(), scale.times, functools.partial(len), np.random.default_rng()):
+        assert refused(nothing, [data]) == f"data is or holds a {type(data).__name__}, {told}"
+    objects = np.array([1, {}], dtype=object)
+    for data in (objects, np.ma.array(objects)):
+        assert refused(nothing, data) == f"data is or holds an array of Python objects, {told}"
+    name = default.__qualname__
+    assert refused(default) == f"a default of {name} is or holds a Scale, {told}"
+    around = refused(lambda setting, run: {"product": scale.factor})
+    assert around.startswith("scale, a variable around test_objects")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tensors_of_torch_are_refused(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs torch: pip install torch")
+    with pytest.raises(TypeError, match="data is or holds a Tensor"):
+        sweep(adding(1), [{"value": 2}], tmp_path, data=torch.zeros(2000), progress=False)
 
 
 MEMBER = """
 import sys
 from pynn.train.sweep import sweep
 
-def member(setting, run):
-    return {"inside": setting["value"] in {"a", "b", "c", "d", "e", "f"}}
+NAMES = frozenset("abcdef")
+
+def helper(value, names={"g", "h", "i", "j", "k"}):
+    return value in NAMES and value not in names
+
+def make(names):
+    def member(setting, run):
+        return {"inside": helper(setting["value"]) and setting["value"] in {"a", "b", "c"} | names}
+    return member
 
 if __name__ == "__main__":
-    (result,) = sweep(member, [{"value": "a"}], sys.argv[1], progress=False)
+    data = {"sets": [set("lmnop"), {("q", 1), ("r", 2)}], "function": helper}
+    function = make(set("stuv"))
+    (result,) = sweep(function, [{"value": "a"}], sys.argv[1], data=data, progress=False)
     print(result["inside"], result["reused"])
 """
 
