@@ -37,6 +37,7 @@ def load_inline(source: str, *, flags: Sequence[str] = (), replace: bool = True)
         The names of the operators.
 
     Raises:
+        TypeError: flags are a text.
         BuildError: there is no compiler, or the source does not compile; the message has what the
             compiler says. The compiler is $CXX, or else c++, g++ or clang++.
         LibraryError: what was compiled is not a library of operators, or a name is taken.
@@ -48,6 +49,8 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
     """The shared library of this source, compiled where the cache does not have it."""
     from pynn.data.fetch import cache_folder  # takes its time: it imports what downloads need
 
+    if isinstance(flags, str):
+        raise TypeError(f"flags must be a list of arguments, such as ['-O2'], got {flags!r}")
     compiler = _compiler()
     platform = () if sys.platform == "win32" else ("-fPIC",)
     arguments = (*_FLAGS, *platform, *flags)
@@ -84,6 +87,8 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
 
 def _place(built: Path, library: Path) -> None:
     """Where several compiled the same at once the first stays: it may have been loaded already."""
+    with open(built, "r+b") as file:  # half a library, left by a power cut, would kill its loader
+        os.fsync(file.fileno())
     try:
         if os.name == "nt":
             os.rename(built, library)
@@ -98,7 +103,10 @@ def _place(built: Path, library: Path) -> None:
 def _compiler() -> list[str]:
     chosen = os.environ.get("CXX")
     if chosen:
-        return shlex.split(chosen)
+        try:
+            return shlex.split(chosen)
+        except ValueError as error:
+            raise BuildError(f"CXX={chosen} names no compiler: {error}") from None
     for name in ("c++", "g++", "clang++"):
         if shutil.which(name):
             return [name]

@@ -120,6 +120,7 @@ def test_source_that_is_no_library():
         ("no-such-compiler", "the compiler no-such-compiler cannot be run: No such file"),
         ("false", r"false is no C\+\+ compiler that pynn knows: `--version` gave exit status 1"),
         ("true", "the compiler gave exit status 0"),
+        ("'g++", "CXX='g\\+\\+ names no compiler: No closing quotation"),
     ],
 )
 def test_a_compiler_that_does_not_compile(monkeypatch, compiler, words):
@@ -127,6 +128,11 @@ def test_a_compiler_that_does_not_compile(monkeypatch, compiler, words):
     with pytest.raises(pynn.BuildError, match=words):
         pynn.load_inline(SOURCE + f"// {compiler}\n", flags=QUICK)
     assert np.all(ops.relu(X) >= 0)
+
+
+def test_flags_are_a_list():
+    with pytest.raises(TypeError, match=r"flags must be a list of arguments, such as \['-O2'\]"):
+        pynn.load_inline(SOURCE, flags="-O2")
 
 
 def test_no_compiler(monkeypatch, tmp_path):
