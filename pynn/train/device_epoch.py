@@ -64,7 +64,9 @@ def run_epoch(
 
 def _on_device(step: CompiledStep, x: Any, y: Any, batch_size: int, scale: float | None) -> _Data:
     """The data on the device, where they are copied unless they lie there already."""
-    targets = y if isinstance(y, np.ndarray) else np.asarray(y)
+    # Of values that lie there as they are wanted, only shape and dtype are looked at here.
+    stays = isinstance(y, cuda.Array) and y.dtype == step.model.dtype and y.ndim > 0
+    targets = np.empty((len(y), 1), y.dtype) if stays else np.asarray(y)
     if isinstance(x, cuda.Array):
         if x.dtype not in (np.uint8, np.float32, np.float64):
             raise DTypeError(f"x must be uint8, float32 or float64, got {x.dtype}")
@@ -80,7 +82,7 @@ def _on_device(step: CompiledStep, x: Any, y: Any, batch_size: int, scale: float
     return _Data(
         x if isinstance(x, cuda.Array) else cuda.asarray(batches.images),
         y if as_it_is else cuda.asarray(batches.labels),
-        batches.labels,
+        np.broadcast_to(np.empty((), y.dtype), y.shape) if stays else batches.labels,
         batches.scale,
     )
 

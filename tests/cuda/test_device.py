@@ -210,11 +210,12 @@ print(json.dumps([text, pynn.cuda.asarray(np.arange(3)).numpy().tolist()]))
     assert values == [0, 1, 2]
 
 
+@pytest.mark.parametrize("first", ["pynn.cuda.asarray(np.arange(3))", "pynn.cuda.is_available()"])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_is_told(emulated):
-    code = """
+def test_a_forked_child_is_told(emulated, first):
+    code = f"""
 import json, os, warnings, numpy as np, pynn
-x = pynn.cuda.asarray(np.arange(3))
+x = {first}
 read, write = os.pipe()
 warnings.simplefilter("ignore")
 if os.fork() == 0:

@@ -266,17 +266,17 @@ def test_precisions(name, precision, cuda):
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_precisions_of_large_products(precision, large_products):
-    check_precision("perceptron", precision)
+def test_precisions_of_large_products(precision, large_products, cuda):
+    check_precision("perceptron", precision, may_be_exact="emulated" not in cuda.describe())
 
 
-def test_tf32_of_large_convolutions(large_convolutions):
-    check_precision("lenet", "tf32")
+def test_tf32_of_large_convolutions(large_convolutions, cuda):
+    check_precision("lenet", "tf32", may_be_exact="emulated" not in cuda.describe())
 
 
-def check_precision(name, precision):
+def check_precision(name, precision, *, may_be_exact=False):
     """Factors are rounded to 11 or 8 bits: sums of K products of them are off by about sqrt(K)
-    roundings of a term, here of some tens of terms."""
+    roundings of a term, here of some tens of terms. NVIDIA's libraries need not round."""
 
     def output(**options):
         model, _ = make(name)
@@ -287,7 +287,7 @@ def check_precision(name, precision):
     unit = {"tf32": 2.0**-11, "bf16": 2.0**-8}[precision]
     scale = np.abs(exact).max()
     assert np.abs(exact - rounded).max() <= 16 * unit * scale
-    assert np.abs(exact - rounded).max() > 0
+    assert may_be_exact or np.abs(exact - rounded).max() > 0
     assert output().tobytes() == exact.tobytes()
 
 

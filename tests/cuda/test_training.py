@@ -291,18 +291,32 @@ def test_frozen_and_accumulated_and_kept(on_cuda):
         assert got[2] == expected[2]
 
 
-def test_a_norm_that_is_not_finite(on_cuda):
-    model = perceptron()
-    step, _ = compiled(model, clip_norm=1.0)
+def test_a_norm_that_is_not_finite_changes_nothing(on_cuda):
     x, y = batch()
-    model[2].weight.data[0, 0] = 3e38
-    x[:, :] = 1e-30
-    before = model.state_dict()
-    try:
+
+    def trained(*, fails):
+        pynn.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        optimizer = optim.SGD(model.parameters(), lr=0.1, clip_norm=1.0)
+        step = pynn.compile(model, nn.CrossEntropyLoss(reduction="sum"), optimizer)
         step(x, y)
-    except pynn.NonFiniteError:
-        for key, value in before.items():
-            np.testing.assert_array_equal(model.state_dict()[key], value)
+        if fails:  # weights whose loss is finite, and whose gradients are not
+            changed = (model[1].weight, model[1].bias, model[3].weight, model[3].bias)
+            before = [parameter.data.copy() for parameter in changed]
+            signs = np.sign(np.random.default_rng(0).standard_normal((3, 8)))
+            values = np.full(8, 1e-38), np.zeros(8), 3e38 * signs, np.zeros(3)
+            for parameter, value in zip(changed, values, strict=True):
+                parameter.data = value.astype(np.float32)
+            with pytest.raises(pynn.NonFiniteError, match="norm of the gradients is"):
+                step(3 * x + 1, y)
+            for parameter, value in zip(changed, before, strict=True):
+                parameter.data = value
+        step(x, y)
+        return model.state_dict()
+
+    failed = trained(fails=True)
+    for key, value in trained(fails=False).items():
+        np.testing.assert_array_equal(failed[key], value, err_msg=key)
 
 
 def test_copies_and_pickles_take_the_devices_values(on_cuda):

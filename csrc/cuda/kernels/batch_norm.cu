@@ -117,8 +117,9 @@ struct UpdateRunning {
   const StepState* state;
   __device__ __forceinline__ void operator()(int c) const {
     if (state && state->failed) return;
-    running_mean[c] += momentum * (mean[c] - running_mean[c]);
-    running_var[c] += momentum * (var[c] * unbiased - running_var[c]);
+    const T own_var = rounded_product(var[c], unbiased);
+    running_mean[c] += rounded_product(momentum, mean[c] - running_mean[c]);
+    running_var[c] += rounded_product(momentum, own_var - running_var[c]);
     if (c == 0 && batches) ++*batches;
   }
 };

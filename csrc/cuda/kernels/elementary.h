@@ -18,6 +18,10 @@ __device__ __forceinline__ double square_root(double x) { return sqrt(x); }
 __device__ __forceinline__ float absolute(float x) { return fabsf(x); }
 __device__ __forceinline__ double absolute(double x) { return fabs(x); }
 
+// A product that no later addition is fused with: nvcc would, and the host does not.
+__device__ __forceinline__ float rounded_product(float x, float y) { return __fmul_rn(x, y); }
+__device__ __forceinline__ double rounded_product(double x, double y) { return __dmul_rn(x, y); }
+
 template <typename T>
 __device__ __forceinline__ bool is_finite(T x) {
   return x - x == T(0);

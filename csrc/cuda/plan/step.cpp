@@ -220,7 +220,6 @@ void Step<T>::launch_loss(cudaStream_t stream) const {
 
 template <typename T>
 void Step<T>::launch_update(bool advances, cudaStream_t stream) const {
-  pass_.commit(stream);
   UpdateTable<T> table;
   table.advances = advances;
   table.parameters = reinterpret_cast<const ParameterUpdate<T>*>(tables_.data());
@@ -234,6 +233,7 @@ void Step<T>::launch_update(bool advances, cudaStream_t stream) const {
     table.clip_norm = clip_norm_;
     table.norm = norm;
   }
+  pass_.commit(stream);  // unless the norm, too, says that the step has failed
   const auto run = [&](const auto* settings) { update(table, settings, state(), stream); };
   if (rule_ == 0)
     run(reinterpret_cast<const SgdSettings<T>*>(settings_at_));

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 
+#include "cuda/runtime/session.h"
 #include "runtime/errors.h"
 
 namespace pynn::cuda {
@@ -12,7 +13,9 @@ constexpr int kOldestCapability = 75;  // of the architectures that pynn is comp
 
 std::string version_text(int version) { return message(version / 1000, ".", version % 1000 / 10); }
 
-std::string look() {
+}  // namespace
+
+std::string look_for_device() {
   // The run time finds the driver in the same way, but does not tell "not there" from "too old".
   void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!driver)
@@ -40,13 +43,6 @@ std::string look() {
     return message("the GPU has compute capability ", major, ".", minor,
                    ", and pynn needs 7.5 (Turing) or newer");
   return "";
-}
-
-}  // namespace
-
-const std::string& missing() {
-  static const std::string reason = look();
-  return reason;
 }
 
 std::string describe() {

@@ -6,8 +6,7 @@
 namespace pynn::cuda {
 
 // Empty where there is a device that pynn can use; otherwise what is missing, and what to do.
-// Looked up once for the process.
-const std::string& missing();
+std::string look_for_device();
 
 // "CUDA 13.0, driver 13.0, NVIDIA H200 (compute capability 9.0)"; empty where something is missing.
 std::string describe();

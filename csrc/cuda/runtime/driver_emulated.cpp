@@ -2,16 +2,14 @@
 #include <cuda_runtime.h>
 
 #include "cuda/runtime/driver.h"
+#include "cuda/runtime/session.h"
 
 namespace pynn::cuda {
 
-const std::string& missing() {
-  static const std::string reason = [] {
-    int count = 0;
-    const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-    return std::string(found ? "" : "no GPU was found (emulated)");
-  }();
-  return reason;
+std::string look_for_device() {
+  int count = 0;
+  const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  return found ? "" : "no GPU was found (emulated)";
 }
 
 std::string describe() { return missing().empty() ? "emulated on the processor, for tests" : ""; }

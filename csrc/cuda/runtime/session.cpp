@@ -18,7 +18,6 @@ namespace {
 std::mutex mutex;
 std::atomic<std::uint64_t> number{1};
 cudaStream_t current = nullptr;
-pid_t owner = 0;
 
 // Where the device can: PYNN_CUDA_OVERLAP=1 says so. It changes no result.
 bool overlap_is_wanted() {
@@ -28,33 +27,46 @@ bool overlap_is_wanted() {
   return asked && std::strcmp(asked, "1") == 0 && major >= 9;
 }
 
+struct Look {
+  std::string missing;
+  int process;
+};
+const Look& look() {
+  static const Look result{look_for_device(), getpid()};
+  return result;
+}
+
 }  // namespace
 
-// Timeouts, illegal addresses, failed assertions, memory that is broken.
+const std::string& missing() { return look().missing; }
+int process_that_looked() { return look().process; }
+
+// Timeouts, illegal addresses, failed assertions, memory that is broken or contains errors.
 bool destroys_context(const Error& error) {
   const int code = static_cast<int>(error.code());
-  return code == 214 || code == 700 || code == 702 || code == 710 || (code >= 714 && code <= 719) ||
-         code == 999;
+  return code == 214 || code == 226 || code == 700 || code == 702 || code == 710 ||
+         (code >= 714 && code <= 719) || code == 999;
 }
 
 std::uint64_t session() { return number.load(std::memory_order_acquire); }
 
 cudaStream_t stream() {
   const std::lock_guard<std::mutex> lock(mutex);
-  if (current) {
-    if (owner != getpid())
-      throw DeviceError(
-          "this process was forked from one that uses the GPU, and CUDA does not work in it: start "
-          "processes with the method 'spawn'");
-    return current;
-  }
   if (!missing().empty()) throw DeviceError(missing());
+  if (process_that_looked() != getpid())
+    throw DeviceError(
+        "this process was forked from one that uses the GPU, and CUDA does not work in it: start "
+        "processes with the method 'spawn'");
+  if (current) return current;
   cudaStream_t made = nullptr;
   const cudaError_t status = cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking);
   if (status != cudaSuccess)
-    throw DeviceError(message("making a stream failed: ", cudaGetErrorString(status)));
+    throw DeviceError(
+        message("making a stream failed: ", cudaGetErrorString(status),
+                session() > 1
+                    ? "; the device was lost before, and does not come back: start the process anew"
+                    : ""));
   current = made;
-  owner = getpid();
   launches_overlap() = overlap_is_wanted();
   return current;
 }

@@ -5,15 +5,21 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <string>
 
 namespace pynn::cuda {
+
+// What look_for_device says, looked up once; and by which process. One that was forked from it
+// cannot use the device.
+const std::string& missing();
+int process_that_looked();
 
 // A number that changes when the device was lost: memory and graphs of an earlier session are gone,
 // and must not be used or freed.
 std::uint64_t session();
 
 // The stream of the session. Begins a new session where the last has ended; throws DeviceError
-// where there is no device, and in a process forked from one that used it.
+// where there is no device, and in a process forked from one that looked for it.
 cudaStream_t stream();
 
 // Ends the session: its context is destroyed.
