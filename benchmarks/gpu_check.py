@@ -12,10 +12,13 @@ part.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.metadata
 import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,9 @@ SHARES = {
     "steps": 140, "mnist": 25,
 }  # fmt: skip
 MEASURED = ("ceilings", "products", "convolutions", "steps", "mnist")
+NEEDED = ("numpy", "scikit-build-core", "pybind11", "cython", "pytest", "hypothesis")
+STEPS = 64  # of an epoch that is timed beside a library's
+Save = Callable[[dict[str, Any]], Any]
 
 
 class Check:
@@ -44,16 +50,15 @@ class Check:
         self.path, self.begin, self.minutes = path, time.monotonic(), minutes
         self.report: dict[str, Any] = {"complete": False}
 
-    def left(self, part: str) -> float:
-        """Seconds that a part may take."""
-        share = SHARES[part] * self.minutes / 10
-        return max(min(share, self.minutes * 60 - (time.monotonic() - self.begin) - 5), 1)
+    def left(self) -> float:
+        """Seconds that are left for everything."""
+        return max(self.minutes * 60 - (time.monotonic() - self.begin) - 5, 1)
 
     def run(self, part: str, function: Callable[[float], Any]) -> None:
         """Do one part; what goes wrong is written down, and the next part begins."""
         begin = time.monotonic()
         try:
-            result: Any = function(self.left(part))
+            result: Any = function(min(SHARES[part] * self.minutes / 10, self.left()))
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
         self.report[part] = result
@@ -66,11 +71,43 @@ class Check:
 def command(
     arguments: list[str], seconds: float, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program from the repository; its output is text."""
-    return subprocess.run(
-        arguments, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False,
-        env=os.environ | {"PYTHONPATH": str(SITE), "PYTHONSAFEPATH": "1"} | environment,
-    )  # fmt: skip
+    """Run a program from the repository; its output is text.
+
+    Raises:
+        TimeoutExpired: it took longer. It and what it has started were interrupted, and killed
+            where they did not end; the exception has what they had said.
+    """
+    path = os.pathsep.join(filter(None, [str(SITE), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        errors="replace", start_new_session=True,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"} | environment,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            end(process, signal.SIGINT)  # pytest writes its report
+            try:
+                out, err = process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                end(process, signal.SIGKILL)
+                out, err = process.communicate()
+            raise subprocess.TimeoutExpired(arguments, seconds, out, err) from None
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def end(process: subprocess.Popen[str], by: signal.Signals) -> None:
+    """Send a signal to a process and to what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, by)
+
+
+def version(package: str) -> str | None:
+    """Of a package that is installed; None where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def tail(text: str, lines: int = 30) -> str:
@@ -80,6 +117,10 @@ def tail(text: str, lines: int = 30) -> str:
 
 def build(seconds: float) -> dict[str, Any]:
     """Build pynn with CUDA, for the GPU that is here alone, into a folder of its own."""
+    versions = {package: version(package) for package in NEEDED}
+    absent = [package for package, found in versions.items() if found is None]
+    if absent:
+        raise RuntimeError(f"this Python has no {', '.join(absent)}")
     shutil.rmtree(SITE, ignore_errors=True)
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     done = command(
@@ -93,29 +134,44 @@ def build(seconds: float) -> dict[str, Any]:
         seconds, CMAKE_BUILD_PARALLEL_LEVEL=str(os.cpu_count()),
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(tail(done.stdout + done.stderr))
+        raise RuntimeError(f"with {versions}:\n{tail(done.stdout + done.stderr)}")
     size = next(SITE.glob("pynn/_cuda*")).stat().st_size
-    return {"nvcc": tail(command([nvcc, "--version"], 30).stdout, 2), "module_bytes": size}
+    compiler = tail(command([nvcc, "--version"], 30).stdout, 2)
+    return {"nvcc": compiler, "versions": versions, "module_bytes": size}
 
 
 def tests(seconds: float) -> dict[str, Any]:
     """tests/cuda on the GPU."""
     results = WORK / "tests.xml"
-    done = command(
-        [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda",
-            f"--junitxml={results}",
-        ],
-        seconds,
-    )  # fmt: skip
+    results.unlink(missing_ok=True)
+    arguments = [
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda",
+        f"--junitxml={results}",
+    ]  # fmt: skip
+    found: dict[str, Any] = {}
+    try:  # plugins of other packages may warn, and warnings are errors
+        done = command(arguments, seconds, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+        said = done.stdout + done.stderr
+    except subprocess.TimeoutExpired as late:
+        said = text_of(late)
+        found["error"] = f"stopped after {seconds:.0f} s"
+    if not results.exists():
+        raise RuntimeError(f"{found.get('error', 'pytest wrote no report')}: {tail(said)}")
     suite = ET.parse(results).getroot().find("testsuite")
     assert suite is not None
-    counts = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
-    failed = [
-        f"{case.attrib['classname']}::{case.attrib['name']}" for case in suite.iter("testcase")
-        if case.find("failure") is not None or case.find("error") is not None
-    ]  # fmt: skip
-    return counts | {"failed": failed} | ({"output": tail(done.stdout, 60)} if failed else {})
+    for name in ("tests", "failures", "errors", "skipped"):
+        found[name] = int(suite.attrib[name])
+    failed = {}
+    for case in suite.iter("testcase"):
+        for problem in (*case.findall("failure"), *case.findall("error")):
+            name = f"{case.attrib['classname']}::{case.attrib['name']}"
+            failed[name] = (problem.text or "")[-1500:] if len(failed) < 20 else "as said above"
+    return found | {"failed": failed}
+
+
+def text_of(late: subprocess.TimeoutExpired) -> str:
+    """What a program had said when its time was over."""
+    return f"{late.stdout or ''}{late.stderr or ''}"
 
 
 def sanitizer(seconds: float) -> dict[str, Any]:
@@ -132,11 +188,14 @@ def sanitizer(seconds: float) -> dict[str, Any]:
                     sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
                     "tests/cuda/test_operators.py", "-k", "same_bits or (nodes and float32)",
                 ],
-                seconds / 3,
+                seconds / 3, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
             )  # fmt: skip
             result[kind] = "clean" if done.returncode == 0 else tail(done.stdout, 20)
-        except subprocess.TimeoutExpired:
-            result[kind] = f"not done in {seconds / 3:.0f} s: nothing was reported until then"
+        except subprocess.TimeoutExpired as late:
+            reported = [line for line in text_of(late).splitlines() if "=========" in line]
+            result[kind] = f"not done in {seconds / 3:.0f} s; reported until then: " + (
+                "\n".join(reported[:40]) or "nothing"
+            )
     return result
 
 
@@ -216,13 +275,13 @@ def beside(
                 with pynn.backend("cuda", precision=precision):
                     optimizer = optim.SGD(model.parameters(), lr=1e-3)
                     step = pynn.compile(model, nn.MSELoss(), optimizer)
-                    order = np.tile(np.arange(shape[0]), 16)
+                    order = np.tile(np.arange(shape[0]), STEPS)
                     row[name] = timed(
                         lambda step=step, x=x, order=order, batch=shape[0]: step.epoch(
                             x, x, order, batch_size=batch, scale=1.0
                         ),
                         pynn.cuda.synchronize, seconds / len(cases) / 5,
-                    ) / 16  # fmt: skip
+                    ) / STEPS  # fmt: skip
             row[f"pynn / {library}"] = round(row["pynn"] / row[library], 2)
             rows.append(row)
     set_large(None)
@@ -359,49 +418,46 @@ def torch_steps(workload: Any, mode: str, tf32: bool, seconds: float) -> dict[st
     return {"loss": first, "step": timed(graph.replay, torch.cuda.synchronize, seconds)}
 
 
-def steps(seconds: float) -> dict[str, Any]:
-    """The nine networks at their batch and at 512, beside PyTorch in three modes."""
+def steps(seconds: float, save: Save) -> dict[str, Any]:
+    """The nine networks at their batch and at 512, beside PyTorch in three modes. Autotuning, which
+    takes a while, comes when all others are done."""
     from dataclasses import replace
 
     from benchmarks.workloads import TRAINING
 
-    rows: list[dict[str, Any]] = []
+    sized = [*TRAINING, *(replace(workload, batch=512) for workload in TRAINING)]
+    rows: list[dict[str, Any]] = [
+        {"network": each.name, "batch": each.batch, "GFLOP": each.flops() / 1e9} for each in sized
+    ]
     begin = time.monotonic()
-    torch = torch_module()
-    cases = [(each, each.batch) for each in TRAINING] + [(each, 512) for each in TRAINING]
-    for number, (workload, batch) in enumerate(cases):
-        sized = replace(workload, batch=batch)
-        row: dict[str, Any] = {
-            "network": workload.name,
-            "batch": batch,
-            "GFLOP": sized.flops() / 1e9,
-        }
-        for precision in ("float32", "tf32"):
-            left = seconds - (time.monotonic() - begin)
-            if left < 5:
-                row[precision] = "not measured: no time was left"
-                continue
-            each = max(left / (len(cases) - number) / 12, 0.05)
-            row[precision] = found = {}
-            found["pynn"] = guarded(lambda: pynn_steps(sized, precision, each))  # noqa: B023
-            # Autotuning takes a while: it is left out where time is short, and says so.
-            modes = ("eager", "graph", "compiled") if torch is not None else ()
-            for mode in modes:
-                late = mode == "compiled" and seconds - (time.monotonic() - begin) < 40
-                found[f"torch {mode}"] = (
-                    {"error": "not measured: no time was left"}
-                    if late
-                    else guarded(lambda: torch_steps(sized, mode, precision == "tf32", each))  # noqa: B023
-                )
-            compare(found, sized.flops())
-        rows.append(row)
+    modes = ["pynn"] if torch_module() is None else ["pynn", "eager", "graph", "compiled"]
+    for late in (False, True):
+        for number, (workload, row) in enumerate(zip(sized, rows, strict=True)):
+            for precision in ("float32", "tf32"):
+                found = row.setdefault(precision, {})
+                for mode in modes:
+                    if (mode == "compiled") != late:
+                        continue
+                    name = mode if mode == "pynn" else f"torch {mode}"
+                    left = seconds - (time.monotonic() - begin)
+                    if left < (40 if late else 5):
+                        found[name] = {"error": "not measured: no time was left"}
+                        continue
+                    each = max(left / (len(rows) - number) / 12, 0.05)
+                    if mode == "pynn":
+                        found[name] = guarded(pynn_steps, workload, precision, each)
+                    else:
+                        tf32 = precision == "tf32"
+                        found[name] = guarded(torch_steps, workload, mode, tf32, each)
+                compare(found, workload.flops())
+            save({"rows": rows})
     return {"rows": rows}
 
 
-def guarded(function: Callable[[], dict[str, float]]) -> dict[str, Any]:
+def guarded(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, Any]:
     """A measurement, or why there is none."""
     try:
-        return dict(function())
+        return dict(function(*arguments))
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -481,16 +537,16 @@ def mnist(folder: Path | None) -> Callable[[float], dict[str, Any]]:
     return run
 
 
-def measure(part: str, data: Path | None, seconds: float) -> dict[str, Any]:
+def measure(part: str, data: Path | None, seconds: float, save: Save) -> None:
     """One part, in this process, which sees what was built."""
-    functions = {
-        "ceilings": ceilings, "products": products, "convolutions": convolutions, "steps": steps,
-        "mnist": mnist(data),
+    functions: dict[str, Callable[[float], dict[str, Any]]] = {
+        "ceilings": ceilings, "products": products, "convolutions": convolutions,
+        "steps": lambda seconds: steps(seconds, save), "mnist": mnist(data),
     }  # fmt: skip
-    return functions[part](seconds)
+    save(functions[part](seconds))
 
 
-def in_a_process(part: str, data: Path | None) -> Callable[[float], dict[str, Any]]:
+def in_a_process(part: str, data: Path | None, check: Check) -> Callable[[float], dict[str, Any]]:
     """The same in a process of its own: a device that is lost is lost for this part alone."""
 
     def run(seconds: float) -> dict[str, Any]:
@@ -508,10 +564,18 @@ def in_a_process(part: str, data: Path | None) -> Callable[[float], dict[str, An
         ]
         if data is not None:
             arguments += ["--data", str(data)]
-        done = command(arguments, seconds * 1.5 + 30)
+        stopped: dict[str, Any] = {}
+        try:
+            done = command(arguments, min(seconds * 1.5 + 30, check.left()))
+            said = done.stdout + done.stderr
+            if done.returncode:
+                stopped["error"] = f"it ended with {done.returncode}: {tail(said)}"
+        except subprocess.TimeoutExpired as late:
+            said = text_of(late)
+            stopped["error"] = f"stopped after {late.timeout:.0f} s: {tail(said)}"
         if not out.exists():
-            raise RuntimeError(tail(done.stdout + done.stderr))
-        return dict(json.loads(out.read_text()))
+            raise RuntimeError(stopped.get("error") or tail(said))
+        return dict(json.loads(out.read_text())) | stopped
 
     return run
 
@@ -536,8 +600,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.part is not None:
         sys.path[:0] = [str(SITE), str(ROOT)]
-        result = measure(arguments.part, arguments.data, arguments.seconds)
-        arguments.json.write_text(json.dumps(result))
+        path = arguments.json
+        measure(
+            arguments.part, arguments.data, arguments.seconds,
+            lambda result: path.write_text(json.dumps(result)),
+        )  # fmt: skip
         return 0
     WORK.mkdir(parents=True, exist_ok=True)
     check = Check(arguments.json, arguments.minutes)
@@ -548,7 +615,7 @@ def main() -> int:
     )
     functions: dict[str, Callable[[float], Any]] = {
         "build": build, "tests": tests, "sanitizer": sanitizer,
-        **{part: in_a_process(part, arguments.data) for part in MEASURED},
+        **{part: in_a_process(part, arguments.data, check) for part in MEASURED},
     }  # fmt: skip
     # What was measured comes before what takes long.
     for part in (
