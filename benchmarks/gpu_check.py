@@ -88,11 +88,14 @@ def command(
         except subprocess.TimeoutExpired:
             end(process, signal.SIGINT)  # pytest writes its report
             try:
-                out, err = process.communicate(timeout=10)
+                out, err = process.communicate(timeout=15)
             except subprocess.TimeoutExpired:
                 end(process, signal.SIGKILL)
                 out, err = process.communicate()
             raise subprocess.TimeoutExpired(arguments, seconds, out, err) from None
+        except KeyboardInterrupt:
+            end(process, signal.SIGKILL)
+            raise
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
@@ -161,7 +164,7 @@ def tests(seconds: float) -> dict[str, Any]:
     assert suite is not None
     for name in ("tests", "failures", "errors", "skipped"):
         found[name] = int(suite.attrib[name])
-    failed = {}
+    failed: dict[str, str] = {}
     for case in suite.iter("testcase"):
         for problem in (*case.findall("failure"), *case.findall("error")):
             name = f"{case.attrib['classname']}::{case.attrib['name']}"

@@ -193,6 +193,24 @@ print(json.dumps([text, losses[2] < losses[0], equal]))
     assert equal  # nobody read the parameters between the steps: they are as they were
 
 
+def test_steps_that_cannot_be_recorded_run_as_they_are(emulated):
+    code = """
+import json, numpy as np, pynn
+from pynn import nn, optim
+pynn.manual_seed(0)
+model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
+step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((8, 5)).astype(np.float32), rng.integers(0, 3, 8)
+with pynn.backend("cuda"):
+    losses = [float(step(x, y)) for _ in range(4)]
+    losses += step.epoch(x, y, np.tile(np.arange(8), 20), batch_size=8, scale=1.0).tolist()
+    losses.append(float(step(x, y)))
+print(json.dumps(losses))
+"""
+    assert run(code, PYNN_EMULATOR_GRAPHS="0") == run(code)
+
+
 def test_arrays_of_a_device_that_was_lost(emulated):
     text, values = run(
         """

@@ -148,6 +148,22 @@ def test_an_epoch_gathers_scales_and_shuffles(on_cuda):
     np.testing.assert_array_equal(step.output, step_expected.output)
 
 
+def test_an_epoch_leaves_its_targets_on_the_device(on_cuda, monkeypatch):
+    x, y = batch(24)[0], batch(24, seed=1)[0][:, :3]
+
+    def losses(x, y):
+        model = perceptron()
+        step = pynn.compile(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+        return step.epoch(x, y, np.arange(24), batch_size=8, scale=1.0)
+
+    def refuse(*arguments, **options):
+        raise AssertionError("the targets were copied to the host")
+
+    there = pynn.cuda.asarray(x), pynn.cuda.asarray(y)
+    monkeypatch.setattr(pynn.cuda.Array, "__array__", refuse)
+    np.testing.assert_array_equal(losses(*there), losses(x, y))
+
+
 @pytest.mark.parametrize("wrong", ["label", "row", "order"])
 def test_an_epoch_checks_before_it_begins(wrong, on_cuda):
     model = perceptron()

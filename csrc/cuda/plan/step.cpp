@@ -8,6 +8,7 @@
 #include "cuda/kernels/layout.h"
 #include "cuda/kernels/mse_loss.h"
 #include "cuda/plan/operations.h"
+#include "cuda/runtime/errors.h"
 #include "cuda/runtime/session.h"
 
 namespace pynn::cuda {
@@ -258,17 +259,32 @@ void Step<T>::launch_result(cudaStream_t stream) const {
       "copying from the device");
 }
 
+// Records the work where it is not yet. Where that fails once, all work runs as it is from then on:
+// if the work itself is at fault, that says so.
+template <typename T>
+bool Step<T>::is_recorded(const std::function<void(cudaStream_t)>& work, Graph& graph) {
+  if (!records_ || !graph.empty()) return records_;
+  try {
+    graph = Graph(work);
+  } catch (const Error& error) {
+    if (destroys_context(error)) throw;
+    records_ = false;
+  } catch (const DeviceError&) {  // of a library
+    records_ = false;
+  }
+  return records_;
+}
+
 // The first time, work runs as it is, so that the device knows every kernel; then it is recorded.
 template <typename T>
 void Step<T>::launch_or_record(const std::function<void(cudaStream_t)>& work, Graph& graph,
                                bool& warm) {
-  if (!warm) {
+  if (warm && is_recorded(work, graph)) {
+    graph.launch();
+  } else {
     work(stream());
     warm = true;
-    return;
   }
-  if (graph.empty()) graph = Graph(work);
-  graph.launch();
 }
 
 template <typename T>
@@ -329,12 +345,11 @@ typename Step<T>::Result Step<T>::run_epoch(const DataSet& data, const std::int6
     launch_gather(data_, stream);
     launch_step(stream);
   };
+  const auto many = [&](cudaStream_t stream) {
+    for (std::int64_t i = 0; i < kTogether; ++i) one(stream);
+  };
   for (std::int64_t done = 0; done < steps;) {
-    if (warm_gathered_ && steps - done >= kTogether) {
-      if (gathered_many_.empty())
-        gathered_many_ = Graph([&](cudaStream_t stream) {
-          for (std::int64_t i = 0; i < kTogether; ++i) one(stream);
-        });
+    if (warm_gathered_ && steps - done >= kTogether && is_recorded(many, gathered_many_)) {
       gathered_many_.launch();
       done += kTogether;
     } else {

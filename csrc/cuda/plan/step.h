@@ -97,6 +97,7 @@ class Step {
   void launch_update(bool advances, cudaStream_t stream) const;
   void launch_step(cudaStream_t stream) const;
   void launch_result(cudaStream_t stream) const;
+  bool is_recorded(const std::function<void(cudaStream_t)>& work, Graph& graph);
   void launch_or_record(const std::function<void(cudaStream_t)>& work, Graph& graph, bool& warm);
   Result result(const double* losses, std::int64_t steps);
 
@@ -130,6 +131,7 @@ class Step {
   DataSet data_;
   Graph single_, gathered_, gathered_many_;
   bool warm_single_ = false, warm_gathered_ = false;
+  bool records_ = true;  // until it fails
 };
 
 }  // namespace pynn::cuda

@@ -851,6 +851,7 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) { return
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   LOCK;
   if (const cudaError_t error = ready()) return result(error);
+  if (setting("PYNN_EMULATOR_GRAPHS", 1) == 0) return result(cudaErrorNotSupported);
   *exec = new EmulatedGraphExec{graph->operations};
   return cudaSuccess;
 }
