@@ -79,8 +79,15 @@ def _check_precision(name: str, precision: str | None) -> str:
     return precision
 
 
-_default = _check(os.environ.get("PYNN_BACKEND") or "native")
-_current: ContextVar[str] = ContextVar("pynn_backend", default=_default)
+def _default() -> str:
+    asked = os.environ.get("PYNN_BACKEND") or "native"
+    try:
+        return _check(asked)
+    except BackendError as error:
+        raise BackendError(f"PYNN_BACKEND is {asked!r}: {error}") from None
+
+
+_current: ContextVar[str] = ContextVar("pynn_backend", default=_default())
 _precision: ContextVar[str] = ContextVar("pynn_precision", default="float32")
 
 

@@ -50,13 +50,17 @@ def test_what_is_missing_is_said_or_nothing_is():
         assert text.startswith(("pynn was built without CUDA", "the CUDA back end cannot run here"))
 
 
-def test_the_environment_names_a_back_end_that_is_not_there():
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("cuda", "pynn was built without CUDA"), ("gpu", "no back end is called 'gpu'; choose from ")],
+)
+def test_the_environment_names_a_back_end_that_is_not_there(name, reason):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['pynn._cuda'] = None; import pynn"],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYNN_BACKEND": "cuda"},
+        capture_output=True, text=True, check=False, env={**os.environ, "PYNN_BACKEND": name},
     )  # fmt: skip
     assert done.returncode != 0
-    assert "pynn was built without CUDA" in done.stderr
+    assert f"BackendError: PYNN_BACKEND is '{name}': {reason}" in done.stderr
 
 
 def enter(name, precision):
