@@ -137,12 +137,13 @@ class Report:
         return f"{within} of {len(compared)} published values within their tolerance"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values: settings, result, comparisons, tables. What is not finite is a string."""
-        whole = {
-            "study": self.study,
-            "title": self.title,
-            "seconds": self.seconds,
-            **self.result,
+        """Plain values: settings, result, comparisons, tables. What is not finite is a string.
+
+        Raises:
+            ValueError: a result has a name that is the report's own.
+        """
+        head = {"study": self.study, "title": self.title, "seconds": self.seconds}
+        details = {
             "settings": self.settings,
             "ours": self.ours,
             "comparisons": [
@@ -163,7 +164,9 @@ class Report:
                 if isinstance(section, Table)
             ],
         }  # fmt: skip
-        found: dict[str, Any] = finite(whole)
+        if taken := (head | details).keys() & self.result.keys():
+            raise ValueError(f"results cannot be called {', '.join(sorted(taken))}")
+        found: dict[str, Any] = finite(head | self.result | details)
         return found
 
     def as_markdown(self) -> str:

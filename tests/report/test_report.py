@@ -118,6 +118,13 @@ def test_json_has_no_nan(tmp_path):
     assert result["accuracy"] == {"4/1": "nan", "4/2": [0.9, "-inf"]}
 
 
+def test_results_do_not_take_the_names_of_the_report(tmp_path):
+    made = report()
+    made.result = {"best": 0.5, "tables": 3, "seconds": 1.5}
+    with pytest.raises(ValueError, match="results cannot be called seconds, tables"):
+        made.write(tmp_path)
+
+
 def test_what_the_study_does_not_say_is_told_apart(tmp_path):
     made = report()
     assert "Ours" not in made.as_markdown()
