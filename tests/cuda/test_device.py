@@ -193,22 +193,44 @@ print(json.dumps([text, losses[2] < losses[0], equal]))
     assert equal  # nobody read the parameters between the steps: they are as they were
 
 
-def test_steps_that_cannot_be_recorded_run_as_they_are(emulated):
+def test_steps_that_cannot_be_recorded_run_as_they_are_and_say_so_once(emulated):
     code = """
-import json, numpy as np, pynn
+import json, numpy as np, pynn, warnings
 from pynn import nn, optim
 pynn.manual_seed(0)
 model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
 step = pynn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((8, 5)).astype(np.float32), rng.integers(0, 3, 8)
-with pynn.backend("cuda"):
+with pynn.backend("cuda"), warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
     losses = [float(step(x, y)) for _ in range(4)]
     losses += step.epoch(x, y, np.tile(np.arange(8), 20), batch_size=8, scale=1.0).tolist()
     losses.append(float(step(x, y)))
-print(json.dumps(losses))
+print(json.dumps([losses, [str(warning.message) for warning in caught]]))
 """
-    assert run(code, PYNN_EMULATOR_GRAPHS="0") == run(code)
+    losses, said = run(code, PYNN_EMULATOR_GRAPHS="0")
+    assert [losses, []] == run(code)
+    (text,) = said
+    assert "(making a graph ready: " in text
+    assert "(cudaErrorNotSupported)" in text
+    assert "launched one by one" in text
+
+
+def test_a_thread_that_has_chosen_another_device(emulated):
+    text = run(
+        """
+import json, numpy as np, pynn
+try:
+    pynn.cuda.asarray(np.ones(3, np.float32))
+except pynn.DeviceError as error:
+    print(json.dumps(str(error)))
+""",
+        PYNN_EMULATOR_DEVICES="3",
+        PYNN_EMULATOR_CHOSEN="2",
+    )
+    assert "has chosen GPU 2" in text
+    assert "CUDA_VISIBLE_DEVICES=2" in text
 
 
 def test_arrays_of_a_device_that_was_lost(emulated):

@@ -273,7 +273,16 @@ class TypedPass final : public AnyPass {
     if (any) changed_.changed();
     py::array_t<double> losses(static_cast<py::ssize_t>(result.losses.size()));
     std::copy(result.losses.begin(), result.losses.end(), losses.mutable_data());
+    warn_where_not_recorded();
     return py::make_tuple(losses, result.failed, result.norm);
+  }
+  void warn_where_not_recorded() {
+    if (warned_ || step_.not_recorded().empty()) return;
+    warned_ = true;
+    const std::string text =
+        message("this step could not be recorded as a CUDA graph (", step_.not_recorded(),
+                "): its kernels are launched one by one, which gives the same but takes longer");
+    if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) < 0) throw py::error_already_set();
   }
   // One for each group: (rule, the arguments of its update).
   static std::vector<Settings<T>> read_settings(py::handle groups) {
@@ -303,7 +312,7 @@ class TypedPass final : public AnyPass {
   std::map<int, DeviceMemory> constants_;
   std::map<int, Place> places_;
   Twins twins_, changed_;
-  bool has_labels_ = true;
+  bool has_labels_ = true, warned_ = false;
   std::optional<std::int64_t> ignored_label_;
 };
 

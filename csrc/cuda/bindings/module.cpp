@@ -38,7 +38,8 @@ void translate(std::exception_ptr pointer) {
       raise_as("DeviceError",
                pynn::message(error.what(),
                              "; what lay on the device is lost: parameters are as they were when "
-                             "they were last read, and the next call begins anew"));
+                             "they were last read. The next call begins anew, where the driver "
+                             "lets it"));
     } else {
       raise_as("DeviceError", error.what());
     }

@@ -263,16 +263,17 @@ void Step<T>::launch_result(cudaStream_t stream) const {
 // if the work itself is at fault, that says so.
 template <typename T>
 bool Step<T>::is_recorded(const std::function<void(cudaStream_t)>& work, Graph& graph) {
-  if (!records_ || !graph.empty()) return records_;
+  if (!not_recorded_.empty()) return false;
+  if (!graph.empty()) return true;
   try {
     graph = Graph(work);
   } catch (const Error& error) {
     if (destroys_context(error)) throw;
-    records_ = false;
-  } catch (const DeviceError&) {  // of a library
-    records_ = false;
+    not_recorded_ = error.what();
+  } catch (const DeviceError& error) {  // of a library
+    not_recorded_ = error.what();
   }
-  return records_;
+  return not_recorded_.empty();
 }
 
 // The first time, work runs as it is, so that the device knows every kernel; then it is recorded.

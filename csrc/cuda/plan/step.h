@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -78,6 +79,9 @@ class Step {
                    std::uint64_t seed, std::uint32_t step,
                    const std::vector<Settings<T>>& settings);
 
+  // Why steps are not recorded any more; empty where they are.
+  const std::string& not_recorded() const { return not_recorded_; }
+
   // In pieces, for a loss that the host computes: forward; then, with the output's gradient
   // written, backward and updates.
   void forward(std::uint64_t seed, std::uint32_t step);
@@ -131,7 +135,7 @@ class Step {
   DataSet data_;
   Graph single_, gathered_, gathered_many_;
   bool warm_single_ = false, warm_gathered_ = false;
-  bool records_ = true;  // until it fails
+  std::string not_recorded_;
 };
 
 }  // namespace pynn::cuda

@@ -57,6 +57,13 @@ cudaStream_t stream() {
     throw DeviceError(
         "this process was forked from one that uses the GPU, and CUDA does not work in it: start "
         "processes with the method 'spawn'");
+  int device = 0;
+  if (cudaGetDevice(&device) == cudaSuccess && device != 0)
+    throw DeviceError(message(
+        "this thread has chosen GPU ", device,
+        " (cudaSetDevice), and pynn computes on GPU 0 alone: choose that, or make the other "
+        "one GPU 0 by CUDA_VISIBLE_DEVICES=",
+        device));
   if (current) return current;
   cudaStream_t made = nullptr;
   const cudaError_t status = cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking);

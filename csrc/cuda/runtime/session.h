@@ -19,7 +19,8 @@ int process_that_looked();
 std::uint64_t session();
 
 // The stream of the session. Begins a new session where the last has ended; throws DeviceError
-// where there is no device, and in a process forked from one that looked for it.
+// where there is no device, in a process forked from one that looked for it, and in a thread that
+// has chosen another device than the first.
 cudaStream_t stream();
 
 // Ends the session: its context is destroyed.

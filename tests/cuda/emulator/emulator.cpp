@@ -543,7 +543,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return *count ? cudaSuccess : result(cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = static_cast<int>(setting("PYNN_EMULATOR_CHOSEN", 0));
   return devices() ? cudaSuccess : result(cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int device) {
