@@ -28,6 +28,7 @@
 
 #include "runtime/errors.h"
 #include "runtime/floating_point.h"
+#include "runtime/thread_limit.h"
 
 namespace pynn {
 namespace {
@@ -39,6 +40,9 @@ constexpr std::int64_t kWorkPerThread = 1 << 18;
 // taking one costs the time of some thousand operations.
 constexpr std::int64_t kWorkPerWholePart = 1 << 23;
 constexpr std::int64_t kWorkPerPiece = 1 << 19;
+// Jobs of that much, many seconds, measure what the processors can do: they run on as many threads
+// as were asked for.
+constexpr std::int64_t kWorkOfMeasurements = std::int64_t{1} << 40;
 constexpr int kMaxThreads = 1024;
 // How long a waiting thread looks before it sleeps; waking it then takes about as long.
 constexpr std::chrono::microseconds kSpinTime{100};
@@ -114,7 +118,8 @@ class Pool {
   explicit Pool(int threads)
       : threads_(threads),
         spins_(threads <= usable_processors()),
-        ranges_(static_cast<std::size_t>(threads)) {
+        ranges_(static_cast<std::size_t>(threads)),
+        limit_(threads) {
     workers_.reserve(static_cast<std::size_t>(threads - 1));
     try {
       for (int part = 1; part < threads; ++part)
@@ -139,11 +144,21 @@ class Pool {
   int threads() const { return threads_; }  // as asked for
 
   // In pieces of at least so many units, or whole parts, where that is 0. False when another caller
-  // is using the pool.
-  bool run(std::int64_t units, int wanted_parts, std::int64_t least, RangeFunction function,
-           void* context) {
+  // is using the pool, or one thread is better than several.
+  bool run(std::int64_t units, int wanted_parts, std::int64_t least, bool limited,
+           RangeFunction function, void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
-    const int parts = std::min(wanted_parts, static_cast<int>(workers_.size()) + 1);
+    using Clock = ThreadLimit::Clock;
+    limited = limited && spins_;
+    const bool measured = limited && limit_.measures();
+    const auto begin = measured ? Clock::now() : Clock::time_point{};
+    if (measured) limit_.begin(begin);
+    const int most = static_cast<int>(workers_.size()) + 1;
+    const int parts = std::min(wanted_parts, limited ? std::min(most, limit_.threads()) : most);
+    if (parts == 1) {
+      busy_.store(false, std::memory_order_release);
+      return false;
+    }
     const std::int64_t units_per_share = units / kMostShares + 1;
     const std::int64_t shares = (units + units_per_share - 1) / units_per_share;
     pending_.store(shares, std::memory_order_relaxed);
@@ -167,14 +182,21 @@ class Pool {
       wake_.notify_all();
     }
     inside_parallel_for = true;
-    work(0, parts, least > 0);
+    const std::int64_t done_here = work(0, parts, least > 0);
     inside_parallel_for = false;
+    const auto worked = measured ? Clock::now() : begin;
     const auto finished = [this] { return pending_.load(std::memory_order_acquire) == 0; };
     if (!finished() && !(spins_ && spin_until(finished))) {
       std::unique_lock<std::mutex> lock(mutex_);
       waiting_.store(true, std::memory_order_seq_cst);
       done_.wait(lock, [this] { return pending_.load(std::memory_order_seq_cst) == 0; });
       waiting_.store(false, std::memory_order_relaxed);
+    }
+    if (measured && done_here > 0) {
+      const auto end = Clock::now();
+      const auto all = static_cast<double>(shares), own = static_cast<double>(done_here);
+      const auto with_half = (worked - begin) * (all / own / (parts / 2));
+      limit_.end(parts, end - begin, std::chrono::duration_cast<Clock::duration>(with_half), end);
     }
     const std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
@@ -195,9 +217,14 @@ class Pool {
             static_cast<std::uint32_t>(shares * (part + 1) / parts)};
   }
 
-  void work(int part, int parts, bool in_pieces) {
-    if (!in_pieces)
-      return call(part_of((units_ + units_per_share_ - 1) / units_per_share_, part, parts));
+  // How many shares this thread has done.
+  std::int64_t work(int part, int parts, bool in_pieces) {
+    if (!in_pieces) {
+      const Shares whole = part_of((units_ + units_per_share_ - 1) / units_per_share_, part, parts);
+      call(whole);
+      return whole.count();
+    }
+    std::int64_t done = 0;
     const auto range = [&](int number) -> Range& {
       return ranges_[static_cast<std::size_t>(number % parts)];
     };
@@ -206,8 +233,9 @@ class Pool {
       Shares taken = range(part).take_front(least);
       for (int other = 1; taken.count() == 0 && other < parts; ++other)
         taken = range(part + other).take_back(least);
-      if (taken.count() == 0) return;
+      if (taken.count() == 0) return done;
       call(taken);
+      done += taken.count();
     }
   }
 
@@ -264,6 +292,7 @@ class Pool {
   void* context_ = nullptr;
   FloatingPointMode mode_ = 0;            // the caller's, so that all threads round alike
   std::atomic<std::uint32_t> least_{0};   // shares of a piece
+  ThreadLimit limit_;                     // of who has busy_
   alignas(64) std::exception_ptr error_;  // guarded by mutex_
 };
 
@@ -344,9 +373,11 @@ struct Cut {
     parts = static_cast<int>(std::min<std::int64_t>(num_threads(), wanted));
     if (parts > 1 && units * work > parts * kWorkPerWholePart)
       least = (kWorkPerPiece + work - 1) / work;
+    limited = units * work < kWorkOfMeasurements;
   }
   int parts = 1;
   std::int64_t least = 0;  // units of a piece; 0: each thread has one part
+  bool limited = true;     // to fewer threads, where those do as well
 };
 
 }  // namespace
@@ -389,7 +420,8 @@ void parallel_for(std::int64_t units, std::int64_t work_per_unit, RangeFunction 
                   void* context) {
   if (units <= 0) return;
   const Cut cut(units, work_per_unit);
-  if (cut.parts > 1 && pool()->run(units, cut.parts, cut.least, function, context)) return;
+  if (cut.parts > 1 && pool()->run(units, cut.parts, cut.least, cut.limited, function, context))
+    return;
   function(context, 0, units);
 }
 
