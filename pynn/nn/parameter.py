@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,13 +49,18 @@ class Twin(Protocol):
 class Segment:
     """One flat buffer of parameters, and one of the same layout for their gradients.
 
+    Args:
+        parameters: in their order.
+        data: memory that holds their values already; None makes it.
+
     Attributes:
         updates: how often pynn has changed the parameters.
         twin: the copy of `data` on a device, where there is one.
     """
 
-    def __init__(self, parameters: list[Parameter], dtype: np.dtype[Any]) -> None:
-        self._data: Array = np.empty(sum(parameter.size for parameter in parameters), dtype)
+    def __init__(self, parameters: list[Parameter], data: Array | None = None) -> None:
+        size = sum(parameter.size for parameter in parameters)
+        self._data: Array = np.empty(size, parameters[0].dtype) if data is None else data
         self.twin: Twin | None = None
         self.updates = 0
         self._gradients: Array | None = None
@@ -87,10 +93,10 @@ class Parameter(Stored):
 
     Attributes:
         data: the values, a NumPy view into the model's flat buffer. Assigning copies into it. Read
-            it anew after the model has run for the first time, which lays parameters out in that
-            buffer, after `astype`, and after a step on a GPU, from which the values come back when
+            it anew after `astype`, and after a step on a GPU, from which the values come back when
             this is read: a view that was taken before holds the old ones, and what is written into
-            it is lost.
+            it is lost. One that is held when the model runs for the first time, and lays its
+            parameters out, stays right: that parameter keeps its memory, apart from the others.
         grad: the gradient, a view of the same layout, or None. `backward` adds to it.
     """
 
@@ -182,6 +188,10 @@ class Parameter(Stored):
             flatten([self])
         assert self.segment is not None
         return self.segment.gradients[self.offset : self.offset + self.size].reshape(self.shape)
+
+    def _is_held(self) -> bool:
+        """Whether the program holds the values' array, or a view of it."""
+        return sys.getrefcount(self._data) > 2  # this parameter's, and that of the question
 
     def _move_to(self, segment: Segment, offset: int) -> None:
         view = segment.data[offset : offset + self.size].reshape(self.shape)
@@ -299,15 +309,19 @@ class Buffer(Stored):
 
 def flatten(parameters: Iterable[Parameter]) -> None:
     """Lay parameters that are not in a flat buffer yet into one for each dtype; the others stay
-    where they are."""
+    where they are, and so do those whose memory is held."""
     unique = list(dict.fromkeys(parameters))
     if all(parameter.segment is not None for parameter in unique):
         return
     with _layout_lock:  # another thread may be tracing the model that this one trains
         loose: dict[np.dtype[Any], list[Parameter]] = {}
         for parameter in unique:
-            if parameter.segment is None:
+            if parameter.segment is not None:
+                continue
+            if parameter._is_held():
+                Segment([parameter], parameter._data.reshape(-1))
+            else:
                 loose.setdefault(parameter.dtype, []).append(parameter)
-        for dtype, group in loose.items():
-            Segment(group, dtype)
+        for group in loose.values():
+            Segment(group)
         note_change()  # what was bound to their memory is no longer right

@@ -303,6 +303,35 @@ def test_parameters_lie_in_one_flat_buffer():
     assert not model.a.weight.data.any()
 
 
+@pytest.mark.parametrize("run", ["trained", "by_hand", "called"])
+def test_arrays_that_are_held_before_the_first_run_stay_right(run):
+    models = [Net(), Net()]
+    models[1].load_state_dict(models[0].state_dict())
+    model = models[0]
+    weight, row = model.a.weight.data, model.b.weight.data[1]
+    loss = nn.CrossEntropyLoss()
+    for each in models:
+        optimizer = optim.SGD(each.parameters(), lr=0.1, momentum=0.9, clip_norm=0.5)
+        step = pynn.compile(each, loss, optimizer)
+        if run == "trained":
+            for _ in range(3):
+                step(X, np.zeros(6, int))
+        else:
+            loss(each(X), np.zeros(6, int))
+        if run == "by_hand":
+            each.backward(loss.backward())
+            optimizer.step()
+    assert np.shares_memory(weight, model.a.weight.data)
+    np.testing.assert_array_equal(row, model.b.weight.data[1])
+    for name, values in models[1].state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name], values, err_msg=name)
+    weight[...], row[...] = 0.0, 2.0
+    model.a.bias.data[...] = 0.0
+    model.eval()
+    np.testing.assert_allclose(model(X)[:, 1], 2 * X.sum(axis=1) + model.b.bias.data[1], rtol=1e-5)
+    assert len({p.segment for p in model.parameters()}) == 3
+
+
 def test_a_layer_shared_between_models_stays_where_it_is():
     features = nn.Sequential(nn.Linear(20, 8), nn.ReLU())
     one = nn.Sequential(features, nn.Linear(8, 2))
