@@ -19,7 +19,8 @@ class BestIteration(Callback):
 
     Args:
         every: batches between two measurements; the model is measured before the first batch, too.
-        parts: (x, y) by name, such as train, valid and test.
+        parts: (x, y) by name, such as train, valid and test; x is scaled as `pynn.fit` scales what
+            it trains on, if it is of the same dtype.
         loss: as in training.
         chosen_on: the part that decides.
 
@@ -79,7 +80,7 @@ class BestIteration(Callback):
     def _measure(self, run: Run) -> None:
         row = {"iteration": float(run.step.steps)}
         for name, part in self.parts.items():
-            measured = evaluate(run.model, self.loss, part)
+            measured = evaluate(run.model, self.loss, run.as_trained(part))
             row |= {f"{name}_{quantity}": value for quantity, value in measured.items()}
         self.rows.append(row)
         if not self.best or self._rank(row) > self._rank(self.best):

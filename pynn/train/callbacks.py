@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pynn.graph import Array
+import numpy as np
+
+from pynn.data.batches import Batches
+from pynn.graph import Array, plain_array
 from pynn.nn.module import Module
 from pynn.optim.optimizer import Optimizer
 from pynn.optim.schedules import AnySchedule
@@ -21,6 +24,7 @@ class Run:
     Attributes:
         epoch: epochs finished.
         batch: batches finished in this epoch, of `batches`.
+        source: what the batches are of.
         loss: mean training loss of this epoch so far.
         stop: set it to end training after this epoch.
     """
@@ -38,6 +42,22 @@ class Run:
     loss: float = math.nan
     stop: bool = False
     callbacks: list[Callback] = field(default_factory=list)
+    source: Batches | None = None
+
+    def scale_of(self, x: Any) -> float | None:
+        """What training multiplies samples by; None where its own are of another dtype."""
+        dtype = plain_array("x", x).dtype.newbyteorder("=")
+        return self.source.scale if self.source and self.source.images.dtype == dtype else None
+
+    def as_trained(self, data: Any) -> Any:
+        """Data for `evaluate`: of (x, y), x is scaled as training scales what is of its dtype."""
+        if not isinstance(data, tuple) or self.scale_of(data[0]) in (None, 1.0):
+            return data
+        x, y = data
+        return Batches(
+            np.asarray(x), y, 256, shuffle=False, scale=self.scale_of(x), dtype=self.model.dtype,
+            reuse=True,
+        )  # fmt: skip
 
 
 class Callback:

@@ -56,7 +56,8 @@ def fit(
         loss, optimizer: see `compile`.
         data: (x, y), arrays with the samples along axis 0, or a `data.Batches`, which brings batch
             size, shuffling and scaling.
-        valid: (x, y), or batches of them, measured in evaluation mode after each epoch.
+        valid: (x, y), or batches of them, measured in evaluation mode after each epoch. Where data
+            is a `data.Batches`, the x of a pair is scaled as there, if it is of the same dtype.
         epochs: how many, those before `resume` included.
         batch_size, shuffle: for (x, y); the last, smaller batch is trained on as well.
         seed: of shuffling; None is the one of `pynn.manual_seed`. The order of an epoch depends on
@@ -119,6 +120,7 @@ def fit(
         batches=len(batches),
         seed=batches.seed,
         callbacks=list(callbacks),
+        source=batches,
     )
     if resume is not None:
         load_run(resume, run)
@@ -128,6 +130,7 @@ def fit(
     if held_out is not None:
         with evaluating(model):
             model.trace(held_out[0].shape)
+        valid = run.as_trained(valid)
     if _for_accuracy(schedule) and (valid is None or held_out is not None):
         targets = [batches.labels, *([] if held_out is None else held_out[1:])]
         if not any(are_labels(target, output) for target in targets):

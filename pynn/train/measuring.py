@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pynn.data.batches import Batches
-from pynn.graph import Array
+from pynn.graph import Array, plain_array
 from pynn.nn.losses import CrossEntropyLoss
 from pynn.nn.module import Module, evaluating
 from pynn.train.callbacks import Callback, Run
@@ -21,7 +21,8 @@ class AccuracyEvery(Callback):
 
     Args:
         samples: between two measurements.
-        parts: (x, y) of each part by name; uint8 images are scaled by 1/255.
+        parts: (x, y) of each part by name; x is scaled as `pynn.fit` scales what it trains on, if
+            it is of the same dtype, and otherwise by 1/255 where it is uint8.
 
     Attributes:
         rows: {"samples": trained on so far, name: accuracy, ...} of each measurement.
@@ -44,9 +45,16 @@ class AccuracyEvery(Callback):
         if before // self.samples == self._seen // self.samples:
             return
         row = {"samples": float(self._seen)}
+        loss = CrossEntropyLoss(ignore_index=getattr(run.step.loss, "ignore_index", None))
         for name, (x, y) in self.parts.items():
-            batches = Batches(x, y, 500, shuffle=False, dtype=run.model.dtype, reuse=True)
-            row[name] = evaluate(run.model, CrossEntropyLoss(), batches)["accuracy"]
+            array = plain_array("x", x)
+            if array.dtype not in (np.uint8, np.float32, np.float64):
+                array = run.model.as_input(array)
+            batches = Batches(
+                array, y, 500, shuffle=False, scale=run.scale_of(array), dtype=run.model.dtype,
+                reuse=True,
+            )  # fmt: skip
+            row[name] = evaluate(run.model, loss, batches).get("accuracy", math.nan)
         self.rows.append(row)
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import pytest
 
 import pynn
 from pynn import nn, optim
+from pynn.data import Batches
+from pynn.train.best_iteration import BestIteration
 from pynn.train.measuring import AccuracyEvery, Divergence, clipped_cross_entropy
 
 RNG = np.random.default_rng(0)
@@ -29,6 +31,43 @@ def test_accuracy_every_so_many_samples():
     one = AccuracyEvery(140, {"all": (X, Y)})
     model, _ = train(0.1, one)
     assert one.rows == [{"samples": 140, "all": np.mean(model(X).argmax(axis=1) == Y)}]
+
+
+@pytest.mark.parametrize(
+    ("data", "factor"),
+    [
+        (lambda x: (x, Y), 1.0),
+        (lambda x: Batches(x, Y, 20), 1 / 255),
+        (lambda x: Batches(x, Y, 20, scale=0.5), 0.5),
+        (lambda x: (x.astype("f"), Y), 1.0),
+    ],
+)
+def test_what_is_measured_is_scaled_as_what_is_trained_on(data, factor):
+    x = RNG.integers(0, 256, (70, 6)).astype(np.uint8)
+    same = x.astype("f") if isinstance(data(x), tuple) and data(x)[0].dtype == "f" else x
+    model, loss = nn.Linear(6, 3), nn.CrossEntropyLoss()
+    accuracy = AccuracyEvery(70, {"valid": (same, Y), "integers": (x.astype(int), Y)})
+    best = BestIteration(4, {"valid": (same, Y)}, loss)
+    history = pynn.fit(
+        model, loss, optim.SGD(model.parameters(), lr=0.0), data(x), valid=(same, Y),
+        callbacks=[accuracy, best], progress=False,
+    )  # fmt: skip
+    expected = pynn.evaluate(model, loss, ((x * factor).astype("f"), Y))
+    assert history["valid_loss"] == pytest.approx([expected["loss"]], rel=1e-5)
+    assert history["train_loss"] == pytest.approx([expected["loss"]], rel=1e-5)
+    assert accuracy.rows[0]["valid"] == expected["accuracy"]
+    assert best.best["valid_loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_ignored_labels_count_in_no_measurement():
+    labels = np.where(np.arange(70) % 3 == 0, -1, Y)
+    accuracy = AccuracyEvery(70, {"all": (X, labels), "none": (X, np.full(70, -1))})
+    model, loss = nn.Linear(6, 3), nn.CrossEntropyLoss(ignore_index=-1)
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    pynn.fit(model, loss, optimizer, (X, labels), callbacks=[accuracy], progress=False)
+    row = accuracy.rows[0]
+    assert row["all"] == pynn.evaluate(model, loss, (X, labels))["accuracy"]
+    assert np.isnan(row["none"])
 
 
 def test_divergence_is_noticed_and_ends_training():
