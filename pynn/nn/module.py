@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -543,7 +543,7 @@ class Module:
                     parts.append((id(value), value.dtype.char, value.requires_grad, where))
                 elif isinstance(value, Buffer):
                     parts.append((id(value), id(value._data)))
-                elif isinstance(value, (list, dict, set)) and not name.startswith("_run_"):
+                elif _may_change(value) and not name.startswith("_run_"):
                     watched = True
                     parts.append((name, _frozen(value)))
         version = tuple(parts)
@@ -643,15 +643,25 @@ def _updates(graph: Graph) -> int:
     return sum(segment.updates for segment in segments.values())
 
 
+_CONTAINERS = (list, dict, set, deque, bytearray)
+
+
+def _may_change(value: object) -> bool:
+    """Whether it is a container that may change without an attribute being set."""
+    if isinstance(value, tuple):
+        return any(map(_may_change, value))
+    return isinstance(value, _CONTAINERS)
+
+
 def _frozen(value: object) -> Any:
     """A container as something that can be compared later: contents of containers, everything else
     by value or identity."""
     if isinstance(value, dict):
         return tuple((key, _frozen(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return tuple(_frozen(item) for item in value)
-    if isinstance(value, set):
-        return frozenset(value)
+    if isinstance(value, (set, bytearray)):
+        return frozenset(value) if isinstance(value, set) else bytes(value)
     if isinstance(value, (int, float, str, bytes, bool, type(None))):
         return value
     return _Same(value)

@@ -3,6 +3,7 @@
 import copy
 import sys
 import threading
+from collections import deque
 
 import numpy as np
 import pytest
@@ -153,6 +154,35 @@ def test_containers_as_attributes_are_watched():
     close(model(X), X * 6 + 1)
     model.offset[:] = 5
     close(model(X), X * 6 + 5)
+
+
+CHANGES = {
+    "list": ([1.0], lambda held: held.append(2.0)),
+    "deque": (deque([1.0], maxlen=1), lambda held: held.append(2.0)),
+    "bytearray": (bytearray(b"\x01"), lambda held: held.append(2)),
+    "list_in_a_tuple": (([1.0],), lambda held: held[0].append(2.0)),
+    "deque_in_a_dictionary": ({"a": deque([1.0])}, lambda held: held["a"].append(2.0)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("training", [True, False])
+def test_containers_that_change_in_place_count(name, training):
+    class Holding(nn.Module):
+        def __init__(self, held):
+            self.held = held
+
+        def forward(self, x):
+            last = self.held
+            while not isinstance(last, (int, float)):
+                last = list(last.values() if isinstance(last, dict) else last)[-1]
+            return x * last
+
+    held, change = copy.deepcopy(CHANGES[name])
+    model = Holding(held).train(training)
+    close(model(X), X)
+    change(held)
+    close(model(X), X * 2)
 
 
 def test_the_mode_of_one_layer_counts():
