@@ -81,6 +81,7 @@ class Module:
     """
 
     training: bool = True
+    _own_dtype: np.dtype[Any] = np.dtype(np.float32)  # where nothing that is stored has one
 
     # Attributes whose names start with _run_ belong to running a model, not to what it is.
     _run_version: int = 0
@@ -187,7 +188,7 @@ class Module:
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: that of the parameters, or where there are none, of the buffers;
-        float32 for a model that has neither.
+        for a model that has neither, what `astype` has made it, float32 before.
 
         Raises:
             DTypeError: the parameters differ.
@@ -204,7 +205,9 @@ class Module:
         if first is not None:
             return first[1].dtype
         buffers = {buffer.data.dtype for _, buffer in self.named_buffers()}
-        return np.dtype(np.float64 if np.dtype(np.float64) in buffers else np.float32)
+        if any(dtype.kind == "f" for dtype in buffers):
+            return np.dtype(np.float64 if np.dtype(np.float64) in buffers else np.float32)
+        return self._own_dtype
 
     # Mode and state
 
@@ -239,6 +242,8 @@ class Module:
         with self._turn_to_read():
             for _, variable in self._named_variables():
                 variable.astype(dtype)
+            for module in self.modules():
+                module._own_dtype = dtype
             self._run_tape = None
         return self
 

@@ -530,6 +530,21 @@ def test_without_parameters_buffers_have_the_dtype_of_the_model():
         assert model(X).dtype == model.dtype == np.float64
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_module_without_parameters_has_the_dtype_it_was_given(training):
+    x = RNG.standard_normal((5, 20))
+    layer = nn.Tanh().train(training)
+    assert layer(x).dtype == np.float32
+    assert layer.astype("float64")(x).dtype == np.float64
+    close(layer(x), np.tanh(x))
+    assert copy.deepcopy(layer).dtype == layer.dtype == np.float64
+    assert layer.astype("float32")(x).dtype == np.float32
+
+    model = nn.Sequential(nn.Linear(20, 20), nn.Sequential(nn.Tanh())).astype("float64")
+    assert model[1](x).dtype == np.float64
+    assert nn.Sequential(model[1], nn.Linear(20, 2)).dtype == np.float32  # its parameters'
+
+
 def test_forward_must_return_a_symbol():
     class Nothing(nn.Module):
         def forward(self, x):
