@@ -147,10 +147,10 @@ def sweep(
     that was interrupted begins anew.
 
     To the function belong its code and the text of its module; its defaults and the variables
-    around it, and those of functions among them; of the globals that it reads, numbers, texts,
-    tuples of them, arrays, and functions of its module with what these read in turn. Nothing else
-    counts: neither globals that it assigns, global lists, dictionaries and other objects, nor
-    files, nor what it calls in other modules; classes count by their names.
+    around it, and those of functions and classes among them; of the globals that it reads, numbers,
+    texts, tuples of them, arrays, and functions and classes of its module with what these read in
+    turn. Nothing else counts: neither globals that it assigns, global lists, dictionaries and other
+    objects, nor files, nor what it calls in other modules; classes of these count by their names.
 
     Args:
         function: called as function(setting, run), with a `SweepRun`; returns a dictionary of
@@ -162,6 +162,8 @@ def sweep(
             dataclasses, lists, tuples, sets and dictionaries of them.
         seed: given to each run as `run.seed`.
         jobs: how many run at once, in processes of their own where that is more than one (joblib).
+            These have the caller's back end and `pynn.set_winograd`; operators must be registered
+            and libraries loaded by the module of the function, as it is imported there.
         threads: of each run; None shares the usable processors among the jobs.
         monitor: a number of the results, or reported with `run.epoch`, whose best value the display
             shows: the largest where its name has "accuracy" in it, else the smallest.

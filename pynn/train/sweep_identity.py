@@ -68,10 +68,10 @@ class _Digest:
 
     Args:
         home: the name of the module that the sweep's function is from.
-        seen: functions that were taken in before, each of which may hold itself.
+        seen: functions and classes that were taken in before, each of which may hold itself.
     """
 
-    def __init__(self, home: str = "", seen: Iterable[FunctionType] = ()) -> None:
+    def __init__(self, home: str = "", seen: Iterable[FunctionType | type] = ()) -> None:
         self._hash = hashlib.sha256()
         self._home, self._seen = home, list(seen)
 
@@ -108,6 +108,8 @@ class _Digest:
                 self.add(each, where)
         elif isinstance(value, FunctionType):
             self.add_function(value)
+        elif isinstance(value, type) and not _is_elsewhere(value, self._home):
+            self._add_class(value)
         elif isinstance(value, (type, ModuleType)) or _is_importable(value):
             self._text(_name(value))
         else:
@@ -117,14 +119,11 @@ class _Digest:
         """Take in what a function does, and what it holds: its defaults, the variables around it,
         the globals that it reads. One of another module, which has it under its own name, counts by
         what it does alone, unless it is to be taken as a whole."""
-        if function in self._seen:
-            self._text(f"function{self._seen.index(function)}")
+        if self._has_seen(function):
             return
-        self._seen.append(function)
         name = function.__qualname__
         self.add([name, *_instructions(function.__code__)], name)
-        elsewhere = function.__module__ not in ("__main__", self._home)
-        if elsewhere and not whole and _is_importable(function):
+        if not whole and _is_elsewhere(function, self._home):
             return
         self.add(_defaults(function), f"a default of {name}")
         for variable, cell in zip(
@@ -136,6 +135,27 @@ class _Digest:
                 continue
             self.add([variable, value], f"{variable}, a variable around {name},")
         self.add(_read_globals(function), name)
+
+    def _add_class(self, kind: type) -> None:
+        """Take in what a class is made of; attributes of kinds that `add` refuses count by name."""
+        if self._has_seen(kind):
+            return
+        self.add([_name(kind), *kind.__bases__], kind.__qualname__)
+        for name, value in _attributes(kind):
+            try:
+                digest = self._alone(value, name)
+            except TypeError:
+                digest = type(value).__name__
+            self._text(f"{name}:{digest}")
+
+    def _has_seen(self, value: FunctionType | type) -> bool:
+        """Whether a function or a class has been taken in before; from now on, it has."""
+        for number, each in enumerate(self._seen):
+            if each is value:
+                self._text(f"seen{number}")
+                return True
+        self._seen.append(value)
+        return False
 
     def _add_array(self, kind: str, array: np.ndarray[Any, Any], where: str) -> None:
         if array.dtype.hasobject:
@@ -176,6 +196,22 @@ def _is_importable(value: Any) -> bool:
     return found is value
 
 
+def _is_elsewhere(value: FunctionType | type, home: str) -> bool:
+    """Whether a module that is not the sweep's own has it under its own name."""
+    return value.__module__ not in ("__main__", home) and _is_importable(value)
+
+
+def _attributes(kind: type) -> Iterator[tuple[str, Any]]:
+    """What stands in a class, by name: functions, where they are of methods or properties, too."""
+    for name, value in vars(kind).items():
+        if isinstance(value, property):
+            yield from ((name, part) for part in (value.fget, value.fset, value.fdel))
+        elif isinstance(value, (staticmethod, classmethod)):
+            yield name, value.__func__
+        elif name != "__static_attributes__":  # which Python 3.13 has in any order
+            yield name, value
+
+
 def _instructions(code: CodeType) -> Iterator[Any]:
     """What tells apart two functions that have one name and stand in the same module."""
     yield from (code.co_code, code.co_names)
@@ -192,7 +228,8 @@ def _defaults(function: FunctionType) -> list[Any]:
 
 def _read_globals(function: FunctionType) -> dict[str, Any]:
     """What a function reads of the module that it stands in: values that do not change, arrays, and
-    functions, by their instructions and such defaults; and what these read."""
+    functions, by their instructions and such defaults, those of classes among them; and what these
+    read."""
     namespace = function.__globals__
     found: dict[str, Any] = {}
     assigned = set()
@@ -209,12 +246,21 @@ def _read_globals(function: FunctionType) -> dict[str, Any]:
             if name not in namespace or name in found or name.startswith("__"):
                 continue
             value = namespace[name]
-            if isinstance(value, FunctionType) and value.__globals__ is namespace:
-                defaults = [each for each in _defaults(value) if _is_constant(each)]
-                found[name] = [*_instructions(value.__code__), *defaults]
-                waiting.append(value.__code__)
-            elif _is_constant(value):
-                found[name] = value
+            if isinstance(value, type) and value.__module__ == namespace.get("__name__"):
+                here = [each for each in value.__mro__ if each.__module__ == value.__module__]
+                held = [pair for each in here for pair in _attributes(each)]
+            else:
+                held = [(name, value)]
+            told = []
+            for part, each in held:
+                if isinstance(each, FunctionType) and each.__globals__ is namespace:
+                    defaults = [default for default in _defaults(each) if _is_constant(default)]
+                    told.append([part, *_instructions(each.__code__), *defaults])
+                    waiting.append(each.__code__)
+                elif _is_constant(each):
+                    told.append([part, each])
+            if told:
+                found[name] = told
     # What they assign is a counter or a cache, another after each run.
     return {name: value for name, value in found.items() if name not in assigned}
 

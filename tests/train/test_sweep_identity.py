@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,34 @@ def test_a_function_of_an_interpreter_counts_by_its_own_text(tmp_path):
     assert products(found) == [(6, False)]
 
 
+CLASSES = """
+BY = {by}
+
+class Base:
+    def scaled(self, value):
+        return value * {factor} * BY
+
+class Scale(Base):
+    pass
+
+def run(setting, run):
+    return {{"product": Scale().scaled(setting["value"])}}
+"""
+
+
+def test_classes_of_an_interpreter_count_by_what_they_do(tmp_path):
+    text = "def run(setting, run):\n    return {'product': Scale().scaled(setting['value'])}\n"
+    path = tmp_path / "typed.py"
+    path.write_text(text)
+    for factor, by, reused in ((2, 1, False), (3, 1, False), (3, 5, False), (2, 1, True)):
+        namespace = {"__name__": "no_such_module"}
+        classes = CLASSES.format(factor=factor, by=by)
+        exec(classes[: classes.index("def run")], namespace)
+        exec(compile(text, str(path), "exec"), namespace)
+        found = sweep(namespace["run"], [{"value": 2}], tmp_path / "runs", progress=False)
+        assert products(found) == [(2 * factor * by, reused)]
+
+
 def adding(number):
     def run(setting, run):
         return {"product": setting["value"] + number, "reused": None}
@@ -171,6 +200,41 @@ def around_a_keyword(number):
     return lambda setting, run: {"product": middle()}
 
 
+def around_a_class(number):
+    class Inner:
+        def number(self):
+            return number
+
+    return lambda setting, run: {"product": Inner().number()}
+
+
+def around_a_class_below_another(number):
+    class Outer:
+        class Inner:
+            @classmethod
+            def number(cls):
+                return cls and super().__class__ and number
+
+    class Last(Outer.Inner):
+        pass
+
+    return lambda setting, run: {"product": Last.number()}
+
+
+def around_a_property(number):
+    class Inner:
+        @property
+        def number(self):
+            return number
+
+    return lambda setting, run: {"product": Inner().number}
+
+
+def around_a_constant_of_a_class(number):
+    kind = type("Inner", (), {"number": number, "lock": threading.Lock()})
+    return lambda setting, run: {"product": kind.number}
+
+
 def around_itself(number):
     def inner(left):
         return inner(left - 1) if left else number
@@ -179,8 +243,12 @@ def around_itself(number):
 
 
 @pytest.mark.parametrize(
-    "make", [around_a_closure, around_a_default, around_a_keyword, around_itself]
-)
+    "make",
+    [
+        around_a_closure, around_a_default, around_a_keyword, around_a_class,
+        around_a_class_below_another, around_a_property, around_a_constant_of_a_class, around_itself,
+    ],
+)  # fmt: skip
 def test_what_the_functions_around_a_function_hold_counts(make, tmp_path):
     for number, reused in ((1, False), (2, False), (1, True)):
         found = sweep(make(number), [{"value": 2}], tmp_path, progress=False)
@@ -282,7 +350,13 @@ def helper(value, names={"g", "h", "i", "j", "k"}):
 
 def make(names):
     def member(setting, run):
-        return {"inside": helper(setting["value"]) and setting["value"] in {"a", "b", "c"} | names}
+        return {"inside": Inside().asked(setting["value"])}
+    class Inside:
+        letters = {"a", "b", "c"}
+        def __init__(self):
+            self.one, self.two, self.three = 1, 2, 3
+        def asked(self, value):
+            return helper(value) and value in self.letters | names
     return member
 
 if __name__ == "__main__":
