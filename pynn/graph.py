@@ -164,7 +164,10 @@ class Graph:
             return operand.number
         if isinstance(operand, Stored):
             return self._number_of_variable(operand)
-        array = np.asarray(operand)
+        try:
+            array = real_array("operand", operand)  # type: ignore[arg-type]
+        except DTypeError as error:
+            raise DTypeError(f"{self.path}: {error}") from None
         number = self.new_value(array.shape)
         self.constants[number] = array
         return number
@@ -274,11 +277,15 @@ class Variable:
         return record(name, (self, *operands), attributes)
 
     def __add__(self, other: object) -> Any:
+        if other is None:  # to operators, an input that is left out
+            return NotImplemented
         return record("add", (self, other), {})
 
     __radd__ = __add__
 
     def __mul__(self, other: object) -> Any:
+        if other is None:
+            return NotImplemented
         return record("mul", (self, other), {})
 
     __rmul__ = __mul__

@@ -164,11 +164,9 @@ class Optimizer:
         clip_norm: float | None,
         clip_value: float | None,
     ) -> None:
-        for name, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
         self.defaults = defaults
         self.clip_norm, self.clip_value = clip_norm, clip_value
+        self._check_limits()
         self.param_groups: list[dict[str, Any]] = []
         self._slots: dict[Parameter, _Slots] = {}
         self._buffers: dict[tuple[int, str], Array] = {}
@@ -188,9 +186,12 @@ class Optimizer:
                 defaults.
 
         Raises:
-            TypeError: something is not a Parameter, or a hyper-parameter is unknown.
+            TypeError: there are no "params", something is not a Parameter, or a hyper-parameter is
+                unknown.
             ValueError: a parameter is in a group already, or a value makes no sense.
         """
+        if "params" not in group:
+            raise TypeError(f"a group needs 'params', got only {', '.join(map(repr, group))}")
         params = group["params"]
         params = [params] if isinstance(params, Parameter) else list(params)
         unknown = set(group) - set(self.defaults) - {"params"}
@@ -217,6 +218,12 @@ class Optimizer:
             value = group[name]
             if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise ValueError(f"{name} must be a number, 0 or more and finite, got {value!r}")
+
+    def _check_limits(self) -> None:
+        """Refuse limits of gradients that make no sense."""
+        for name, value in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
+            if value is not None and not (isinstance(value, Real) and float(value) > 0):
+                raise ValueError(f"{name} must be positive, got {value!r}")
 
     # The kernel f"{_rule}_update" takes parameters, gradients, the state in the order of
     # `_slot_names`, and the settings.
@@ -267,6 +274,7 @@ class Optimizer:
         """
         for group in self.param_groups:
             self._check(group)
+        self._check_limits()
         self._lay_out()
         self._to_host()
         self._clip()
@@ -290,6 +298,7 @@ class Optimizer:
         Args:
             trained: the parameters that get gradients.
         """
+        self._check_limits()
         self._lay_out()
         return [
             FusedGroup(self, index, trained)

@@ -754,6 +754,26 @@ def test_weights_and_values_that_are_no_real_numbers_are_refused():
             setattr(owner, name, X + 1j)
 
 
+@pytest.mark.parametrize(
+    ("constant", "error", "said"),
+    [
+        (2j, pynn.DTypeError, "1 .Plus.: operand must be an array of real numbers, got .*complex"),
+        ("text", pynn.DTypeError, "1 .Plus.: operand must be an array of real numbers"),
+        (np.ma.masked_less(X, 0.5), pynn.DTypeError, "1 .Plus.: operand must not be a masked"),
+        (None, TypeError, "unsupported operand .* 'Symbol' and 'NoneType'"),
+    ],
+)
+@pytest.mark.parametrize("times", [True, False])
+def test_constants_are_real_numbers(constant, error, said, times):
+    class Plus(nn.Module):
+        def forward(self, x):
+            return x * constant if times else x + constant
+
+    model = nn.Sequential(nn.Identity(), Plus())
+    with pytest.raises(error, match=said):
+        model(X)
+
+
 def test_a_batch_norm_says_how_many_channels_it_expects():
     with pytest.raises(
         pynn.ShapeError, match=r"expects an input of 3 channels, as .* got shape \(6, 20\)"

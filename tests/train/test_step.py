@@ -560,6 +560,28 @@ def test_senseless_learning_rates_are_refused(lr):
         optim.SGD(network().parameters(), lr=lr)
 
 
+@pytest.mark.parametrize("name", ["clip_norm", "clip_value"])
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, "1"])
+def test_senseless_limits_of_gradients_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got {value!r}"):
+        optim.SGD(network().parameters(), **{name: value})
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer)
+    step(X, Y)
+    before = model.state_dict()
+    setattr(optimizer, name, value)
+    with pytest.raises(ValueError, match=f"{name} must be positive"):
+        step(X, Y)
+    for key, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, before[key], err_msg=key)
+
+
+def test_groups_need_parameters():
+    with pytest.raises(TypeError, match="a group needs 'params', got only 'lr', 'momentum'"):
+        optim.SGD([{"lr": 0.1, "momentum": 0.9}])
+
+
 def test_a_parameter_reads_as_an_array():
     parameter = nn.Parameter(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(np.asarray(parameter), parameter.data)
