@@ -144,6 +144,7 @@ class Conv2d(Module):
                 )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = _pair("kernel_size", kernel_size)
+        _positive(kernel_size=min(self.kernel_size))
         self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
         self.padding = _plain(padding)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
@@ -416,6 +417,10 @@ class _BatchNorm(Module):
     ) -> None:
         _positive(num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, float(eps), float(momentum)
+        if not (self.eps >= 0 and 0 <= self.momentum <= 1):
+            raise ValueError(
+                f"eps must be 0 or more and momentum in 0 ... 1, got {eps} and {momentum}"
+            )
         dtype = float_dtype(dtype)
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None

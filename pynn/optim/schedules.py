@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,9 +59,10 @@ class Schedule:
 
 
 def _positive(name: str, value: int) -> int:
+    value = operator.index(value)
     if value < 1:
         raise ValueError(f"{name} must be 1 or more, got {value}")
-    return int(value)
+    return value
 
 
 class StepLR(Schedule):
@@ -122,6 +124,9 @@ class OneCycleLR(Schedule):
     ) -> None:
         if not 0 <= warm_up <= 1:
             raise ValueError(f"warm_up must be in 0 ... 1, got {warm_up}")
+        for name, divisor in (("start_divisor", start_divisor), ("end_divisor", end_divisor)):
+            if not divisor > 0:
+                raise ValueError(f"{name} must be above 0, got {divisor}")
         self.total_steps, self.warm_up = _positive("total_steps", total_steps), float(warm_up)
         self.start, self.end = 1 / start_divisor, 1 / (start_divisor * end_divisor)
         optimizer.lr = max_lr
@@ -171,6 +176,8 @@ class ReduceLROnPlateau:
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
         if not 0 < factor < 1:
             raise ValueError(f"factor must be between 0 and 1, got {factor}")
+        if patience < 0:
+            raise ValueError(f"patience must be 0 or more, got {patience}")
         self.optimizer, self.mode, self.factor = optimizer, mode, factor
         self.patience, self.threshold, self.min_lr = patience, threshold, min_lr
         self.best: float | None = None

@@ -112,6 +112,8 @@ class EarlyStopping(Callback):
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
+        if patience < 0:
+            raise ValueError(f"patience must be 0 or more, got {patience}")
         self.monitor, self.patience, self.min_delta, self.restore_best = (
             monitor,
             patience,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,14 +80,16 @@ def fit(
     Raises:
         NonFiniteError: the loss is not finite. The model is as before that step; the exception's
             `history` has the epochs before.
-        TypeError: data or valid are neither pairs nor batches.
-        ValueError: data or valid have no batch, or the schedule is for an accuracy and there are no
-            labels.
+        TypeError: data or valid are neither pairs nor batches, a callback or the schedule is none.
+        ValueError: data or valid have no batch, the schedule is another optimiser's, or it is for
+            an accuracy and there are no labels.
         FormatError: the file to resume from is damaged, or of another training.
         ShapeError: the model refuses a batch, the last and smaller one included.
     """
-    if epochs < 0:
+    if operator.index(epochs) < 0:
         raise ValueError(f"epochs must be 0 or more, got {epochs}")
+    callbacks = list(callbacks)
+    _check_watchers(schedule, optimizer, callbacks)
     if isinstance(valid, Iterator):
         raise TypeError(
             f"valid is measured after each epoch, but a {type(valid).__name__} gives its batches "
@@ -119,7 +122,7 @@ def fit(
         epochs=epochs,
         batches=len(batches),
         seed=batches.seed,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
         source=batches,
     )
     if resume is not None:
@@ -166,6 +169,20 @@ def _end(watchers: Sequence[Callback], run: Run, first: BaseException | None = N
             raise first
     finally:
         del first  # it refers to this frame, and would hold the model until garbage is collected
+
+
+def _check_watchers(
+    schedule: AnySchedule | None, optimizer: Optimizer, callbacks: Sequence[Callback]
+) -> None:
+    """Refuse what would fail in the midst of training, or change nothing."""
+    if schedule is not None:
+        if not isinstance(schedule, AnySchedule):
+            raise TypeError(f"schedule must be one of pynn.optim, or of its kind, got {schedule!r}")
+        if schedule.optimizer is not optimizer:
+            raise ValueError("the schedule is another optimiser's: make one of this optimiser")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must be objects of pynn.train.Callback, got {callback!r}")
 
 
 def _check_batches(model: Module, batches: Batches) -> Shape:

@@ -612,6 +612,8 @@ def test_initialisers_by_name_number_and_function():
         lambda: nn.Linear(0, 3), lambda: nn.Conv2d(3, 4, 3, groups=2), lambda: nn.Dropout(1.5),
         lambda: nn.Conv2d(1, 1, (1, 2, 3)), lambda: nn.DropBlock2d(0.1, 0),
         lambda: nn.BatchNorm2d(0), lambda: nn.CrossEntropyLoss(reduction="none"),
+        lambda: nn.Conv2d(1, 1, -1), lambda: nn.BatchNorm1d(3, eps=-1.0),
+        lambda: nn.BatchNorm1d(3, momentum=1.5),
     ],
 )  # fmt: skip
 def test_layers_refuse_senseless_options(make):

@@ -535,6 +535,35 @@ def test_no_epochs_and_no_samples():
         fit(net, optim.SGD(net.parameters()), data=empty, epochs=1)
 
 
+def test_what_would_fail_midway_or_change_nothing_is_refused_at_once():
+    net = model().eval()
+    before = bits(net)
+    optimizer, other = optim.SGD(net.parameters()), optim.SGD(net.parameters())
+    for options, error, said in (
+        ({"schedule": optim.StepLR(other, 2)}, ValueError, "the schedule is another optimiser's"),
+        ({"schedule": 3}, TypeError, "schedule must be one of pynn.optim, or of its kind, got 3"),
+        ({"callbacks": [EarlyStopping]}, TypeError, "objects of pynn.train.Callback, got <class"),
+        ({"epochs": 1.5}, TypeError, "'float' object cannot be interpreted as an integer"),
+    ):
+        with pytest.raises(error, match=said):
+            fit(net, optimizer, **options)
+    assert bits(net) == before
+    assert not net.training
+    assert len(fit(net, optimizer, epochs=2, callbacks=(each for each in [Divergence()]))) == 2
+
+
+def test_options_of_schedules_and_callbacks():
+    optimizer = optim.SGD(model().parameters())
+    for make, error in (
+        (lambda: optim.StepLR(optimizer, 1.5), TypeError),
+        (lambda: optim.OneCycleLR(optimizer, 0.1, 10, start_divisor=0), ValueError),
+        (lambda: optim.ReduceLROnPlateau(optimizer, patience=-1), ValueError),
+        (lambda: EarlyStopping(patience=-1), ValueError),
+    ):
+        with pytest.raises(error, match=r"must be|cannot be interpreted as an integer"):
+            make()
+
+
 def test_a_last_batch_that_cannot_be_trained_on_is_refused_at_once():
     net = model()
     before = bits(net)
