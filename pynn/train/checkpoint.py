@@ -110,6 +110,10 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
 def _take_over(run: Run, state: dict[str, Any], tensors: dict[str, Array]) -> None:
     count = len(state["optimizer"]["steps"])
     run.model.load_state_dict(_below(tensors, "model."))
+    if (
+        run.schedule
+    ):  # before the optimiser, which has the learning rates that a callback may have set
+        run.schedule.load_state_dict(state["schedule"]["state"])
     run.optimizer.load_state_dict(
         {
             "groups": [_tuples(group) for group in state["optimizer"]["groups"]],
@@ -117,8 +121,6 @@ def _take_over(run: Run, state: dict[str, Any], tensors: dict[str, Array]) -> No
             "steps": state["optimizer"]["steps"],
         }
     )
-    if run.schedule:
-        run.schedule.load_state_dict(state["schedule"]["state"])
     for number, (callback, entry) in enumerate(zip(run.callbacks, state["callbacks"], strict=True)):
         callback.load(entry["state"], _below(tensors, f"callback.{number}."))
     manual_seed(state["seed"])

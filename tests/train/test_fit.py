@@ -290,6 +290,29 @@ def test_resuming_gives_the_bits_of_a_training_never_interrupted(tmp_path, optim
     assert run(6, seed=99, resume=tmp_path / "run.safetensors") == whole
 
 
+class Decay(Callback):
+    def on_batch_end(self, run):
+        run.optimizer.lr *= 0.9
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda o: optim.StepLR(o, 3), lambda o: optim.OneCycleLR(o, 0.1, 40)]
+)
+def test_resuming_keeps_a_learning_rate_that_a_callback_set(tmp_path, schedule):
+    def run(epochs, resume=None):
+        net = model()
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+        history = fit(
+            net, optimizer, epochs=epochs, resume=resume, schedule=schedule(optimizer),
+            callbacks=[Decay(), Checkpoint(tmp_path / "run")],
+        )  # fmt: skip
+        return bits(net), history["lr"]
+
+    whole = run(4)
+    run(2)
+    assert run(4, tmp_path / "run") == whole
+
+
 def test_resuming_between_accumulated_batches_gives_the_same_bits(tmp_path):
     def run(epochs, resume=None):
         net = model()
