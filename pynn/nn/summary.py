@@ -68,7 +68,7 @@ def summary(model: Module, input_shape: Sequence[int]) -> Summary:
     Returns:
         A Summary; `print` shows it as a table.
     """
-    graph = model.trace((1, *input_shape)).graph
+    graph = model.trace((2, *input_shape)).graph  # in training, batch_norm needs two values
     seen: set[int] = set()
     rows = []
     for node in graph.nodes:

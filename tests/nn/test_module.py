@@ -567,6 +567,17 @@ def test_summary_of_study_five():
     assert pynn.summary(model, (1, 28, 28)).trainable == 206_500 - 520
 
 
+def test_summary_of_a_batch_norm_in_training():
+    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    summary = pynn.summary(model, (6,))
+    assert [(row.shape, row.parameters) for row in summary.rows] == [
+        ((4,), 28),
+        ((4,), 8),
+        ((2,), 10),
+    ]
+    assert model.training
+
+
 def test_repr_shows_layers_and_options():
     text = repr(nn.Sequential(nn.Conv2d(1, 8, 3, padding="same", bias=False), nn.ReLU()))
     assert text == (
