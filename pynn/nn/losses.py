@@ -3,6 +3,7 @@ of that call."""
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class CrossEntropyLoss(Loss):
     ) -> None:
         self.weight = None if weight is None else real_array("weight", weight)
         self.label_smoothing = label_smoothing
-        self.ignore_index = ignore_index
+        self.ignore_index = None if ignore_index is None else operator.index(ignore_index)
         self.reduction = _scalar_reduction(reduction)
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:
@@ -105,7 +106,7 @@ class CrossEntropyLoss(Loss):
             output, target,
             weight=None if self.weight is None else self.weight.astype(output.dtype),
             label_smoothing=self.label_smoothing, ignore_index=self.ignore_index,
-            reduction=self.reduction, return_grad=True,
+            reduction=_scalar_reduction(self.reduction), return_grad=True,
         )  # fmt: skip
         return value, gradient
 
@@ -114,7 +115,8 @@ class CrossEntropyLoss(Loss):
         own = CrossEntropyLoss.value_and_gradient
         if self.weight is not None or type(self).value_and_gradient is not own:
             return None
-        values = self.label_smoothing, self.ignore_index, self.reduction == "mean"
+        mean = self.reduction == "mean" or _scalar_reduction(self.reduction) == "mean"
+        values = self.label_smoothing, self.ignore_index, mean
         if self._of_labels != values:
             self._of_labels = LabelLoss(*values)
         return self._of_labels
@@ -142,11 +144,12 @@ class MSELoss(Loss):
         """The loss and its gradient with respect to the prediction; the target is converted to its
         dtype."""
         target = real_array("target", target).astype(output.dtype, copy=False)
-        value, gradient = ops.mse_loss(output, target, reduction=self.reduction, return_grad=True)
+        reduction = _scalar_reduction(self.reduction)
+        value, gradient = ops.mse_loss(output, target, reduction=reduction, return_grad=True)
         return value, gradient
 
     def of_values(self) -> SquaredLoss | None:
         """See `Loss.of_values`."""
         if type(self).value_and_gradient is not MSELoss.value_and_gradient:
             return None
-        return SquaredLoss(self.reduction == "mean")
+        return SquaredLoss(_scalar_reduction(self.reduction) == "mean")

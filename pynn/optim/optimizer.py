@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from pynn.backends import kernels
 from pynn.errors import FormatError, NonFiniteError, ShapeError
-from pynn.graph import Array, Stored
+from pynn.graph import Array, Stored, real_array
 from pynn.nn.parameter import Parameter, Segment, Twin, flatten
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
@@ -454,15 +455,18 @@ class Optimizer:
         try:
             taken = {
                 parameter: _Slots(
-                    {name: np.array(array, parameter.dtype) for name, array in slots.items()},
-                    steps=int(count),
+                    {
+                        name: real_array(name, array).astype(parameter.dtype)
+                        for name, array in slots.items()
+                    },
+                    steps=operator.index(count),
                 )
                 for parameter, slots, count in zip(parameters, arrays, steps, strict=True)
             }
         except (TypeError, ValueError) as error:
             raise FormatError(f"the state is not that of an optimiser: {error}") from error
-        if any(slots.steps < 0 for slots in taken.values()):
-            raise FormatError(f"the state counts steps below 0: {list(steps)}")
+        if any(not 0 <= slots.steps < 2**63 for slots in taken.values()):
+            raise FormatError(f"the state counts steps outside 0 ... 2**63 - 1: {list(steps)}")
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
         self._slots, self._buffers, self._twins = taken, {}, {}

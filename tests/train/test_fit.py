@@ -681,6 +681,9 @@ def test_a_state_that_is_none_leaves_the_optimiser_as_it_is():
     for change in (
         {"steps": ["a"] * len(before["steps"])},
         {"steps": [-1] * len(before["steps"])},
+        {"steps": [1.5] * len(before["steps"])},
+        {"steps": [2**63] * len(before["steps"])},
+        {"state": [{n: a + 1j for n, a in s.items()} for s in before["state"]]},
         {"state": [{n: np.full(a.shape, "a") for n, a in s.items()} for s in before["state"]]},
     ):
         groups = [{**group, "lr": 0.7} for group in before["groups"]]

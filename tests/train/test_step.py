@@ -577,6 +577,22 @@ def test_senseless_limits_of_gradients_are_refused(name, value):
         np.testing.assert_array_equal(values, before[key], err_msg=key)
 
 
+@pytest.mark.parametrize(
+    ("loss", "target"), [(nn.CrossEntropyLoss(), Y), (nn.MSELoss(), RNG.random((len(Y), 10)))]
+)
+@pytest.mark.parametrize("reduction", ["none", "max"])
+def test_a_reduction_set_between_steps_is_one_that_trains(loss, target, reduction):
+    loss, model = copy.copy(loss), network()
+    step = pynn.compile(model, loss, optim.SGD(model.parameters(), lr=0.1))
+    step(X, target)
+    loss.reduction = reduction
+    for call in (lambda: step(X, target), lambda: loss(model(X), target)):
+        with pytest.raises(ValueError, match="reduction 'mean' or 'sum', got"):
+            call()
+    loss.reduction = "mean"
+    assert np.isfinite(step(X, target))
+
+
 def test_groups_need_parameters():
     with pytest.raises(TypeError, match="a group needs 'params', got only 'lr', 'momentum'"):
         optim.SGD([{"lr": 0.1, "momentum": 0.9}])
