@@ -17,10 +17,16 @@ class _Numbered(Module):
 
     def append(self, module: Module) -> Self:
         """Add a module at the end; returns the container."""
+        number = len(self)
+        while str(number) in self.__dict__:  # one before it was deleted
+            number += 1
+        setattr(self, str(number), self._checked(module))
+        return self
+
+    def _checked(self, module: Module) -> Module:
         if not isinstance(module, Module):
             raise TypeError(f"a {type(self).__name__} holds modules, got {type(module).__name__}")
-        setattr(self, str(len(self)), module)
-        return self
+        return module
 
     def __len__(self) -> int:
         return sum(1 for _ in self.named_children())
@@ -29,10 +35,10 @@ class _Numbered(Module):
         return iter([child for _, child in self.named_children()])
 
     def _name(self, index: int) -> str:
-        size = len(self)
-        if not -size <= index < size:
-            raise IndexError(f"index {index} is outside 0..{size - 1}")
-        return str(index % size)
+        names = [name for name, _ in self.named_children()]
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"index {index} is outside 0..{len(names) - 1}")
+        return names[index]
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -44,15 +50,23 @@ class _Numbered(Module):
         raise NotImplementedError
 
     def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, self._name(index), module)
+        setattr(self, self._name(index), self._checked(module))
+
+    def __delitem__(self, index: int | slice) -> None:
+        modules = list(self)
+        del modules[index]
+        for name, _ in list(self.named_children()):
+            delattr(self, name)
+        for module in modules:
+            self.append(module)
 
 
 class Sequential(_Numbered):
     """Modules one after the other: y = last(...(first(x))).
 
     Args:
-        modules: in order of running. `model[i]`, slices, `len`, iteration and `append` work as for
-            a list.
+        modules: in order of running. `model[i]`, slices, `del`, `len`, iteration and `append` work
+            as for a list.
     """
 
     def __init__(self, *modules: Module) -> None:

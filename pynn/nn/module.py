@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -585,6 +586,7 @@ class Module:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    @recursive_repr()  # a module may refer back to what holds it
     def __repr__(self) -> str:
         lines = [
             f"  ({name}): " + repr(child).replace("\n", "\n  ")

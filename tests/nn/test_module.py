@@ -466,6 +466,28 @@ def test_sequential_is_a_list():
         nn.Sequential(ops.relu)
 
 
+def test_a_sequential_changes_as_a_list_does():
+    layers = [nn.Linear(20, 20), nn.ReLU(), nn.Tanh(), nn.Linear(20, 3)]
+    model = nn.Sequential(*layers)
+    model(X)
+    del model[1]
+    assert list(model) == [layers[0], layers[2], layers[3]]
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    close(model(X), layers[3](np.tanh(layers[0](X))))
+    del model[1:]
+    assert list(model) == layers[:1]
+    for wrong in (3, None, "relu"):
+        with pytest.raises(TypeError, match="a Sequential holds modules"):
+            model[0] = wrong
+    assert list(model) == layers[:1]
+
+    model = nn.Sequential(*layers)
+    delattr(model, "1")
+    assert model[1] is layers[2]
+    assert list(model.append(nn.Sigmoid()))[:3] == [layers[0], layers[2], layers[3]]
+    assert isinstance(model[-1], nn.Sigmoid)
+
+
 def test_errors_name_the_layer():
     model = nn.Sequential(
         nn.Sequential(nn.Conv2d(20, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(7, 2)
@@ -583,6 +605,12 @@ def test_repr_shows_layers_and_options():
     assert text == (
         "Sequential(\n  (0): Conv2d(1, 8, (3, 3), padding='same', bias=False)\n  (1): ReLU()\n)"
     )
+
+
+def test_repr_of_a_module_that_refers_back():
+    model = nn.Sequential(nn.ReLU())
+    model[0].parent = model
+    assert repr(model) == "Sequential(\n  (0): ReLU(\n    (parent): ...\n  )\n)"
 
 
 def test_layers_equal_their_operators():
