@@ -33,6 +33,8 @@ def latest_change() -> object:
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64 as a dtype; anything else is a DTypeError."""
+    if dtype is None:  # float64 to NumPy
+        raise DTypeError("a model is float32 or float64, got None")
     result = np.dtype(dtype)
     if result not in (np.float32, np.float64):
         raise DTypeError(f"a model is float32 or float64, got {result}")

@@ -15,7 +15,8 @@ class BestIteration(Callback):
     """Measures loss and accuracy of parts of the data every so many batches, and at the end gives
     the model the parameters of the iteration that was best on one of them.
 
-    Best is the highest accuracy; of equal ones the lowest loss; of those the first.
+    Best is the highest accuracy; of equal ones, and where there are no labels, the lowest loss; of
+    those the first.
 
     Args:
         every: batches between two measurements; the model is measured before the first batch, too.
@@ -87,4 +88,4 @@ class BestIteration(Callback):
             self.best, self._weights = row, run.model.state_dict()
 
     def _rank(self, row: Mapping[str, float]) -> tuple[float, float]:
-        return row[f"{self.chosen_on}_accuracy"], -row[f"{self.chosen_on}_loss"]
+        return row.get(f"{self.chosen_on}_accuracy", 0.0), -row[f"{self.chosen_on}_loss"]

@@ -4,6 +4,7 @@ file."""
 from __future__ import annotations
 
 import json
+import operator
 import os
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, every: int = 1) -> None:
-        if every < 1:
+        if operator.index(every) < 1:
             raise ValueError(f"every must be 1 or more, got {every}")
         self.path, self.every = path, every
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,11 @@ class AccuracyEvery(Callback):
     """
 
     def __init__(self, samples: int, parts: Mapping[str, tuple[Any, Any]]) -> None:
+        if operator.index(samples) < 1:
+            raise ValueError(f"samples must be 1 or more, got {samples}")
+        for name, (_, y) in parts.items():
+            if np.asarray(y).dtype.kind not in "ui":
+                raise ValueError(f"accuracies need labels, which are integers: {name!r} has none")
         self.samples, self.parts = samples, dict(parts)
         self.rows: list[dict[str, float]] = []
         self._seen = 0

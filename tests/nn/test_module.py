@@ -509,6 +509,9 @@ def test_one_dtype_for_each_model():
     assert model.astype("float64")(X).dtype == np.float64
     with pytest.raises(pynn.DTypeError, match="float32 or float64, got int32"):
         model.astype("int32")
+    for make in (lambda: model.astype(None), lambda: nn.Linear(2, 2, dtype=None)):
+        with pytest.raises(pynn.DTypeError, match="float32 or float64, got None"):
+            make()
 
 
 @pytest.mark.parametrize("kind", [nn.Parameter, nn.Buffer])

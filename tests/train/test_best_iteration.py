@@ -65,6 +65,16 @@ def test_rows_tell_loss_and_accuracy_of_each_part():
     )  # fmt: skip
 
 
+def test_without_labels_the_lowest_loss_is_the_best():
+    model, loss, target = nn.Linear(1, 1), nn.MSELoss(), np.ones((5, 1))
+    x = np.arange(5.0).reshape(5, 1)
+    best = BestIteration(1, {"valid": (x, target)}, loss)
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    pynn.fit(model, loss, optimizer, (x, target), epochs=3, callbacks=[best], progress=False)
+    assert best.best["valid_loss"] == min(row["valid_loss"] for row in best.rows)
+    assert pynn.evaluate(model, loss, (x, target))["loss"] == best.best["valid_loss"]
+
+
 @pytest.mark.parametrize(("part", "best"), [("train", 2), ("valid", 1)])
 def test_one_part_decides(part, best):
     parts = {"train": (X, Y), "valid": (X, 1 - Y)}

@@ -59,6 +59,15 @@ def test_what_is_measured_is_scaled_as_what_is_trained_on(data, factor):
     assert best.best["valid_loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("samples", "labels", "said"),
+    [(0, Y, "samples must be 1 or more, got 0"), (10, Y / 2, "need labels, .* 'all' has none")],
+)
+def test_accuracies_that_cannot_be_measured_are_refused(samples, labels, said):
+    with pytest.raises(ValueError, match=said):
+        AccuracyEvery(samples, {"all": (X, labels)})
+
+
 def test_ignored_labels_count_in_no_measurement():
     labels = np.where(np.arange(70) % 3 == 0, -1, Y)
     accuracy = AccuracyEvery(70, {"all": (X, labels), "none": (X, np.full(70, -1))})
