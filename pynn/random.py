@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -30,6 +32,19 @@ def manual_seed(seed: int) -> None:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
     with _lock:
         _seed, _rng = seed, None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Another seed inside the `with` block; afterwards all is drawn as if there had been none."""
+    global _seed, _rng
+    kept = _seed, _rng
+    manual_seed(seed)
+    try:
+        yield
+    finally:
+        with _lock:
+            _seed, _rng = kept
 
 
 def get_seed() -> int:

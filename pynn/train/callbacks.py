@@ -47,7 +47,9 @@ class Run:
     def scale_of(self, x: Any) -> float | None:
         """What training multiplies samples by; None where its own are of another dtype."""
         dtype = plain_array("x", x).dtype.newbyteorder("=")
-        return self.source.scale if self.source and self.source.images.dtype == dtype else None
+        if self.source is None or self.source.images.dtype != dtype:
+            return None
+        return self.source.scale
 
     def as_trained(self, data: Any) -> Any:
         """Data for `evaluate`: of (x, y), x is scaled as training scales what is of its dtype."""

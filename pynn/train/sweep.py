@@ -17,6 +17,7 @@ from pynn.backends import get_precision
 from pynn.config import config
 from pynn.errors import MissingExtraError
 from pynn.io.atomic import replacing
+from pynn.random import seeded
 from pynn.train.callbacks import Callback, Run
 from pynn.train.history import plain
 from pynn.train.settings import Setting
@@ -102,8 +103,7 @@ class _Task:
         try:
             pynn.set_num_threads(self.threads)
             pynn.set_winograd(self.winograd)
-            pynn.manual_seed(self.seed)
-            with pynn.backend(self.backend, precision=self.precision):
+            with seeded(self.seed), pynn.backend(self.backend, precision=self.precision):
                 run = SweepRun(self.setting, self.folder, self.seed, self.data)
                 result = dict(self.function(dict(self.setting), run))
         except BaseException as error:

@@ -67,6 +67,16 @@ def test_other_data_or_seed_is_another_run(changed, tmp_path):
     assert CALLS == [2, 2, 2]
 
 
+def test_a_sweep_leaves_the_seed_of_its_caller(tmp_path):
+    pynn.manual_seed(5)
+    first, second = pynn.default_rng().random(2)
+    pynn.manual_seed(5)
+    assert pynn.default_rng().random() == first
+    sweep(square, settings(3), tmp_path, seed=9)
+    assert pynn.get_seed() == 5
+    assert pynn.default_rng().random() == second
+
+
 def test_runs_that_ended_before_an_error_are_kept(tmp_path):
     with pytest.raises(RuntimeError, match="unlucky") as caught:
         sweep(square, settings(1, 13, 2), tmp_path)
