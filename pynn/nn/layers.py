@@ -36,7 +36,11 @@ def _parameter(
     rng: np.random.Generator | None,
     dtype: DTypeLike,
 ) -> Parameter:
-    values = initialiser(shape, rng or default_rng(), float_dtype(dtype))
+    if rng is None:
+        rng = default_rng()
+    elif not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a generator, as np.random.default_rng gives, got {rng!r}")
+    values = initialiser(shape, rng, float_dtype(dtype))
     if np.shape(values) != shape:
         raise ShapeError(f"the initialiser gave shape {np.shape(values)}, expected {shape}")
     return Parameter(values)

@@ -266,7 +266,7 @@ class Module:
 
         Raises:
             FormatError: names are missing or unknown.
-            DTypeError: an array is not of real numbers.
+            DTypeError: an array is not of real numbers, or not of the integers that a buffer holds.
             ShapeError: an array has the wrong shape. Nothing is changed in any of these cases.
         """
         variables = dict(self._entries("", ()))
@@ -286,6 +286,10 @@ class Module:
         ]
         if wrong:
             raise ShapeError("; ".join(wrong))
+        for name, array in arrays.items():
+            whole = variables[name].data.dtype.kind in "iu"
+            if whole and array.dtype.kind == "f" and np.any(array % 1 != 0):
+                raise DTypeError(f"{name} holds integers, and the state has others for it")
         with self._turn_to_read():
             for name, array in arrays.items():
                 variables[name].data = array

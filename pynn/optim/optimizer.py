@@ -425,10 +425,14 @@ class Optimizer:
         parameter shapes.
 
         Raises:
-            FormatError: the numbers of groups or parameters, or the names of hyper-parameters,
-                differ.
+            FormatError: it is no state of an optimiser, or the numbers of groups or parameters, or
+                the names of hyper-parameters, differ.
             ShapeError: an array has not its parameter's shape. Nothing is changed in either case.
         """
+        if missing := {"groups", "state", "steps"} - set(state):
+            raise FormatError(
+                f"the state is not that of an optimiser: it has no {', '.join(sorted(missing))}"
+            )
         parameters = list(self._parameters())
         groups, arrays, steps = state["groups"], state["state"], state["steps"]
         if len(groups) != len(self.param_groups) or not len(arrays) == len(steps) == len(

@@ -419,6 +419,21 @@ def test_states_of_other_models_are_refused(name):
         np.testing.assert_array_equal(value, before[key])
 
 
+def test_buffers_of_integers_take_no_fractions():
+    model = nn.BatchNorm2d(3)
+    state = model.state_dict()
+    model.load_state_dict(state | {"num_batches_tracked": np.array(4.0)})
+    with pytest.raises(pynn.DTypeError, match="num_batches_tracked holds integers"):
+        model.load_state_dict(state | {"num_batches_tracked": np.array(1.5), "bias": np.ones(3)})
+    assert model.num_batches_tracked.data == 4
+    assert not model.bias.data.any()
+
+
+def test_generators_of_random_numbers_are_no_seeds():
+    with pytest.raises(TypeError, match=r"as np\.random\.default_rng gives, got 3"):
+        nn.Linear(4, 5, rng=3)
+
+
 def test_lenient_loading_takes_what_fits():
     model = Net()
     model.load_state_dict({"a.bias": np.full(20, 4.0), "other": np.ones(2)}, strict=False)

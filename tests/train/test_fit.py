@@ -690,3 +690,5 @@ def test_a_state_that_is_none_leaves_the_optimiser_as_it_is():
         with pytest.raises(pynn.FormatError):
             optimizer.load_state_dict({**before, "groups": groups, **change})
         assert optimizer.lr == 0.1
+    with pytest.raises(pynn.FormatError, match="it has no state, steps"):
+        optimizer.load_state_dict({"groups": before["groups"]})
