@@ -79,7 +79,7 @@ def _check_precision(name: str, precision: str | None) -> str:
     return precision
 
 
-def _default() -> str:
+def _default_name() -> str:
     asked = os.environ.get("PYNN_BACKEND") or "native"
     try:
         return _check(asked)
@@ -87,7 +87,8 @@ def _default() -> str:
         raise BackendError(f"PYNN_BACKEND is {asked!r}: {error}") from None
 
 
-_current: ContextVar[str] = ContextVar("pynn_backend", default=_default())
+_default = _default_name()
+_current: ContextVar[str] = ContextVar("pynn_backend", default=_default)
 _precision: ContextVar[str] = ContextVar("pynn_precision", default="float32")
 
 
