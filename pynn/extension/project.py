@@ -10,6 +10,15 @@ from string import Template
 
 import pynn
 
+# Names whose project could not be built, or not beside pynn, and why.
+_RESERVED = dict.fromkeys(
+    ("all", "clean", "edit_cache", "help", "install", "preinstall", "rebuild_cache"),
+    "CMake has a target of this name",
+) | {
+    "cmake": "its package would be pynn_cmake, which is pynn's own",
+    "core": "its distribution would be pynn-core, which is pynn itself",
+    "core_cuda13": "its distribution would be pynn-core-cuda13, which is pynn's own",
+}
 # Where each file of the template goes.
 _FILES = {
     "pyproject.toml": "pyproject.toml",
@@ -33,7 +42,7 @@ def new_op(name: str, folder: str | os.PathLike[str]) -> list[Path]:
         The files.
 
     Raises:
-        ValueError: the name is taken, or none that an operator can have.
+        ValueError: the name is taken, or none that an operator or its project can have.
         FileExistsError: there is something in the folder.
     """
     if not name.isidentifier() or not name.isascii() or name != name.lower():
@@ -42,6 +51,8 @@ def new_op(name: str, folder: str | os.PathLike[str]) -> list[Path]:
         )
     if keyword.iskeyword(name) or name.startswith("_") or hasattr(pynn.ops, name):
         raise ValueError(f"pynn.ops cannot have an operator {name!r}: the name is taken")
+    if name in _RESERVED:
+        raise ValueError(f"a project cannot be called {name!r}: {_RESERVED[name]}")
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and is not an empty folder")

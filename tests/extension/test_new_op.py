@@ -52,6 +52,9 @@ def test_from_an_empty_folder(tmp_path, capsys, pip_install, run_python, compile
         ("größe", "lower-case letters"),
         ("../up", "lower-case letters"),
         ("_hidden", "the name is taken"),
+        ("core", "its distribution would be pynn-core, which is pynn itself"),
+        ("cmake", "its package would be pynn_cmake, which is pynn's own"),
+        ("install", "CMake has a target of this name"),
     ],
 )
 def test_names_that_are_refused(tmp_path, capsys, name, words):
