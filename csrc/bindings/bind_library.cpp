@@ -22,10 +22,27 @@ bool is_integer(py::handle object) {
          !PySequence_Check(object.ptr());
 }
 
-std::int64_t to_integer(py::handle object) {
+// None where 64 bits do not hold it.
+std::optional<std::int64_t> to_integer(py::handle object) {
   const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
   if (!index) throw py::error_already_set();
-  return index.cast<std::int64_t>();
+  int overflow = 0;
+  const std::int64_t value = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0) return std::nullopt;
+  return value;
+}
+
+// None where UTF-8 that ends with 0, as operators are given it, cannot say it.
+std::optional<std::string> to_text(py::handle object) {
+  Py_ssize_t size = 0;
+  const char* const text = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+  if (!text) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  std::string result(text, static_cast<std::size_t>(size));
+  if (result.find('\0') != std::string::npos) return std::nullopt;
+  return result;
 }
 
 // The value of an attribute, and the memory that it points into.
@@ -35,13 +52,20 @@ struct AttributeValue {
   Shape integers;
 };
 
-// TypeError where it is not of the attribute's type.
+// TypeError where it is not of the attribute's type, ValueError where the type does not hold it.
 AttributeValue read_value(const LibraryOperator& op, const pynn_attribute& attribute,
                           py::handle value) {
   const auto refuse = [&](const char* kind) {
     throw py::type_error(
         message(op.name(), ": ", attribute.name, " must be ", kind, ", got ", python_text(value)));
   };
+  const auto held = [&](auto converted, const char* bound) {
+    if (!converted)
+      throw std::invalid_argument(
+          message(op.name(), ": ", attribute.name, " must ", bound, ", got ", python_text(value)));
+    return *converted;
+  };
+  const char* const kIntegers = "be within -2^63 ... 2^63 - 1";
   AttributeValue result;
   switch (attribute.type) {
     case PYNN_BOOL: {
@@ -54,7 +78,7 @@ AttributeValue read_value(const LibraryOperator& op, const pynn_attribute& attri
     }
     case PYNN_INTEGER:
       if (!is_integer(value)) refuse("an int");
-      result.number.integer = to_integer(value);
+      result.number.integer = held(to_integer(value), kIntegers);
       break;
     case PYNN_REAL: {
       const bool number = PyFloat_Check(value.ptr()) ||
@@ -69,15 +93,19 @@ AttributeValue read_value(const LibraryOperator& op, const pynn_attribute& attri
     }
     case PYNN_TEXT:
       if (!PyUnicode_Check(value.ptr())) refuse("a str");
-      result.text = value.cast<std::string>();
+      result.text = held(to_text(value), "have neither surrogates nor a character 0");
       break;
     default: {
-      if (PyUnicode_Check(value.ptr()) || !PySequence_Check(value.ptr())) refuse("a list of ints");
+      if (PyUnicode_Check(value.ptr()) || !PySequence_Check(value.ptr()) ||
+          PySequence_Size(value.ptr()) < 0) {
+        PyErr_Clear();
+        refuse("a list of ints");
+      }
       const auto sequence = py::reinterpret_borrow<py::sequence>(value);
       for (std::size_t i = 0; i < sequence.size(); ++i) {
         const py::object item = sequence[i];
         if (!is_integer(item)) refuse("a list of ints");
-        result.integers.push_back(to_integer(item));
+        result.integers.push_back(held(to_integer(item), kIntegers));
       }
     }
   }
@@ -357,9 +385,9 @@ class PyOperator {
 py::list describe_inputs(const PyOperator& self) {
   py::list list;
   for (const pynn_input& input : self.op().inputs())
-    list.append(
-        py::make_tuple(input.name, input.doc ? input.doc : "", (input.flags & PYNN_OPTIONAL) != 0,
-                       (input.flags & PYNN_PARAMETER) != 0, (input.flags & PYNN_NO_GRADIENT) == 0));
+    list.append(py::make_tuple(input.name, readable(input.doc), (input.flags & PYNN_OPTIONAL) != 0,
+                               (input.flags & PYNN_PARAMETER) != 0,
+                               (input.flags & PYNN_NO_GRADIENT) == 0));
   return list;
 }
 
@@ -367,11 +395,10 @@ py::list describe_attributes(const PyOperator& self) {
   static constexpr const char* kTypes[] = {"", "bool", "int", "float", "str", "tuple[int, ...]"};
   py::list list;
   for (const pynn_attribute& attribute : self.op().attributes())
-    list.append(py::make_tuple(attribute.name, attribute.doc ? attribute.doc : "",
-                               kTypes[attribute.type], attribute.required != 0,
-                               attribute.required
-                                   ? py::object(py::none())
-                                   : to_python(attribute.type, default_of(attribute))));
+    list.append(py::make_tuple(
+        attribute.name, readable(attribute.doc), kTypes[attribute.type], attribute.required != 0,
+        attribute.required ? py::object(py::none())
+                           : to_python(attribute.type, default_of(attribute))));
   return list;
 }
 
@@ -379,9 +406,8 @@ py::list describe_samples(const PyOperator& self) {
   static constexpr const char* kKinds[] = {"", "case", "refusal", "benchmark"};
   py::list list;
   for (const pynn_sample& sample : self.op().samples())
-    list.append(py::make_tuple(kKinds[sample.kind], sample.name, sample.shapes,
-                               sample.attributes ? sample.attributes : "",
-                               sample.message ? sample.message : ""));
+    list.append(py::make_tuple(kKinds[sample.kind], readable(sample.name), readable(sample.shapes),
+                               readable(sample.attributes), readable(sample.message)));
   return list;
 }
 

@@ -57,6 +57,22 @@ bool is_identifier(const std::string& name) {
   });
 }
 
+// The length of the UTF-8 sequence at the beginning of a text; 0 where it is none.
+std::size_t sequence_length(const char* text, std::size_t size) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const std::size_t length = first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+  if (length == 0 || first > 0xF4 || length > size) return 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  const unsigned second = byte(1);  // no longer than need be, no surrogate, none above U+10FFFF
+  if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+      (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F))
+    return 0;
+  return length;
+}
+
 const void* moved(const void* data, std::int64_t bytes) {
   return data ? static_cast<const char*>(data) + bytes : nullptr;
 }
@@ -65,6 +81,16 @@ void* moved(void* data, std::int64_t bytes) {
 }
 
 }  // namespace
+
+std::string readable(const char* text) {
+  std::string result = text ? text : "";
+  for (std::size_t i = 0; i < result.size();) {
+    const std::size_t length = sequence_length(result.data() + i, result.size() - i);
+    if (length == 0) result[i] = '?';
+    i += length == 0 ? 1 : length;
+  }
+  return result;
+}
 
 void AttributeValues::add_text(std::string text) {
   pynn_value value{};
@@ -100,7 +126,8 @@ LibraryOperator::LibraryOperator(const pynn_operator* table, std::string library
       table_(known_part(table, kOperatorBytes, library, "an operator")),
       library_(std::move(library)),
       name_(table_.name ? table_.name : "") {
-  if (!is_identifier(name_)) malformed(library_, message("an operator is called '", name_, "'"));
+  if (!is_identifier(name_))
+    malformed(library_, message("an operator is called '", readable(name_.c_str()), "'"));
   const auto wrong = [&](const auto&... what) {
     malformed(library_, message(name_, ": ", what...));
   };
@@ -115,7 +142,7 @@ LibraryOperator::LibraryOperator(const pynn_operator* table, std::string library
   bool optional = false, differentiable = false;
   for (const pynn_input& input : inputs_) {
     const std::string input_name = input.name ? input.name : "";
-    if (!is_identifier(input_name)) wrong("an input is called '", input_name, "'");
+    if (!is_identifier(input_name)) wrong("an input is called '", readable(input.name), "'");
     if (!names.insert(input_name).second) wrong("two arguments are called '", input_name, "'");
     if ((input.flags & ~kInputFlags) != 0) wrong("input ", input_name, " has unknown flags");
     const bool may_be_absent = (input.flags & PYNN_OPTIONAL) != 0;
@@ -128,7 +155,8 @@ LibraryOperator::LibraryOperator(const pynn_operator* table, std::string library
     wrong("the first input must be an array with a batch axis that is always there");
   for (const pynn_attribute& attribute : attributes_) {
     const std::string attribute_name = attribute.name ? attribute.name : "";
-    if (!is_identifier(attribute_name)) wrong("an attribute is called '", attribute_name, "'");
+    if (!is_identifier(attribute_name))
+      wrong("an attribute is called '", readable(attribute.name), "'");
     if (!names.insert(attribute_name).second)
       wrong("two arguments are called '", attribute_name, "'");
     if (attribute.type < PYNN_BOOL || attribute.type > PYNN_INTEGERS)
@@ -138,6 +166,8 @@ LibraryOperator::LibraryOperator(const pynn_operator* table, std::string library
                                 (attribute.type == PYNN_INTEGERS &&
                                  (value.count < 0 || (value.count > 0 && !value.integers)))))
       wrong("attribute ", attribute_name, " has no default");
+    if (!attribute.required && attribute.type == PYNN_TEXT && readable(value.text) != value.text)
+      wrong("the default of attribute ", attribute_name, " is not UTF-8");
   }
   for (const pynn_sample& sample : samples_)
     if (!sample.name || !sample.shapes || sample.kind < PYNN_CASE || sample.kind > PYNN_BENCHMARK)
@@ -218,7 +248,7 @@ void LibraryOperator::call(const char* what, const pynn_call& given,
   }
   if (status == PYNN_OK) return;
   text[PYNN_MESSAGE_BYTES - 1] = 0;
-  const std::string reason = text[0] ? text : "it gave no reason";
+  const std::string reason = text[0] ? readable(text) : "it gave no reason";
   if (status == PYNN_SHAPE_ERROR) throw ShapeError(message(name_, ": ", reason));
   if (status == PYNN_VALUE_ERROR) throw std::invalid_argument(message(name_, ": ", reason));
   throw OperatorError(message(name_, ": ", what, " failed: ", reason));
@@ -393,7 +423,8 @@ std::vector<LibraryOperator> read_library(const pynn_library* library, const std
   if (library->abi_version == 0 || library->size < offsetof(pynn_library, error))
     malformed(name, "it has no version");
   const char* const error = library->size >= sizeof(pynn_library) ? library->error : nullptr;
-  if (error) throw LibraryError(message(name, ": its operators could not be described: ", error));
+  if (error)
+    throw LibraryError(message(name, ": its operators could not be described: ", readable(error)));
   if (library->operator_count <= 0 || !library->operators) malformed(name, "it has no operators");
   std::vector<LibraryOperator> operators;
   std::set<std::string> names;

@@ -25,6 +25,10 @@ struct OperatorError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What a library says, as UTF-8, which is all that Python takes: other bytes become '?'. Of null,
+// nothing.
+std::string readable(const char* text);
+
 // The values of an operator's attributes, with the memory that they point into.
 class AttributeValues {
  public:
@@ -86,7 +90,7 @@ class LibraryOperator {
 
   const std::string& name() const { return name_; }
   const std::string& library() const { return library_; }
-  const char* doc() const { return table_.doc ? table_.doc : ""; }
+  std::string doc() const { return readable(table_.doc); }
   const std::vector<pynn_input>& inputs() const { return inputs_; }
   const std::vector<pynn_attribute>& attributes() const { return attributes_; }
   const std::vector<pynn_sample>& samples() const { return samples_; }

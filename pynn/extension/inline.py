@@ -37,9 +37,10 @@ def load_inline(source: str, *, flags: Sequence[str] = (), replace: bool = True)
         The names of the operators.
 
     Raises:
-        TypeError: flags are a text.
+        TypeError: source is not a text, or flags are not a list of them.
         BuildError: there is no compiler, or the source does not compile; the message has what the
-            compiler says. The compiler is $CXX, or else c++, g++ or clang++.
+            compiler says. The compiler is $CXX, or else c++, g++ or clang++. Or the cache cannot be
+            written.
         LibraryError: what was compiled is not a library of operators, or a name is taken.
     """
     return load_path(compile_library(source, flags), replace=replace)
@@ -49,7 +50,13 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
     """The shared library of this source, compiled where the cache does not have it."""
     from pynn.data.fetch import cache_folder  # takes its time: it imports what downloads need
 
-    if isinstance(flags, str):
+    if not isinstance(source, str):
+        raise TypeError(f"source must be the text of a program in C++, got {source!r}")
+    if (
+        not isinstance(flags, Sequence)
+        or isinstance(flags, str)
+        or not all(isinstance(flag, str) for flag in flags)
+    ):
         raise TypeError(f"flags must be a list of arguments, such as ['-O2'], got {flags!r}")
     compiler = _compiler()
     platform = () if sys.platform == "win32" else ("-fPIC",)
@@ -67,22 +74,32 @@ def compile_library(source: str, flags: Sequence[str] = ()) -> Path:
     library = folder / (key[:32] + _SUFFIXES.get(sys.platform, ".so"))
     if library.exists():
         return library
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    with _temporary_folder(folder) as temporary:
         path, built = Path(temporary) / "source.cpp", Path(temporary) / library.name
         path.write_text(source, encoding="utf-8")
         command = [*compiler, *arguments, f"-I{headers.parent}", str(path), "-o", str(built)]
         done = _run(command)
         if done.returncode != 0 or not built.exists():
             said = (done.stderr + done.stdout).strip().splitlines()
-            more = [f"... and {len(said) - _SHOWN_LINES} more lines"] * (len(said) > _SHOWN_LINES)
             raise BuildError(
                 "\n".join([
                     f"the compiler gave exit status {done.returncode}: {shlex.join(command)}",
-                    *said[:_SHOWN_LINES], *more,
+                    *_shown(said),
                 ])
             )  # fmt: skip
         _place(built, library)
     return library
+
+
+def _shown(said: list[str]) -> list[str]:
+    """What a compiler says, cut to what can be read: warnings may come before the first error."""
+    if len(said) <= _SHOWN_LINES:
+        return said
+    errors = [number for number, line in enumerate(said) if "error" in line]
+    first = errors[0] if errors and errors[0] >= _SHOWN_LINES // 2 else 0
+    shown = said[first : first + _SHOWN_LINES]
+    left = len(said) - len(shown)
+    return [*shown, f"... and {left} more lines"] if left else shown
 
 
 def _place(built: Path, library: Path) -> None:
@@ -137,7 +154,10 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _private_folder(folder: Path) -> Path:
     """What is loaded from here is run: nobody else may write to it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
     if os.name != "nt":
         state = folder.stat()
         if state.st_uid != os.getuid() or state.st_mode & 0o022:
@@ -146,3 +166,17 @@ def _private_folder(folder: Path) -> Path:
                 f"`chmod 700` it, or set PYNN_DATA to a folder of your own"
             )
     return folder
+
+
+def _temporary_folder(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"{folder}, where compiled operators are kept, cannot be written: {error.strerror}; set "
+        "PYNN_DATA to a folder of your own"
+    )

@@ -57,3 +57,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
         return _REGISTERED[name]
     except KeyError:
         raise AttributeError(f"pynn.ops has no operator {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_REGISTERED})

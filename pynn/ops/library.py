@@ -124,7 +124,7 @@ def _backward(table: _core.LibraryOperator) -> Callable[..., tuple[Array | None,
 def _function(table: _core.LibraryOperator) -> Callable[..., Any]:
     """`pynn.ops.<name>`."""
     names = [name for name, *_ in table.inputs]
-    symbolic = " or ".join(f"isinstance({name}, _Variable)" for name in names)
+    symbolic = " or ".join(f"_isinstance({name}, _Variable)" for name in names)
     operands, attributes = f"({', '.join(names)},)", _attributes(table)
     random = ", _seed(seed), (step, node, first_sample)" if table.random else ""
     body = [
@@ -181,6 +181,7 @@ def _compiled(
     if table.attributes or table.random:
         parts.append("*")
     space |= {"_table": table, "_record": record, "_Variable": Variable, "_seed": _seed}
+    space["_isinstance"] = isinstance  # an argument may have the name of a built-in function
     for argument, _, _, required, default in table.attributes:
         space[f"_default_{argument}"] = default
         parts.append(argument if required else f"{argument}=_default_{argument}")

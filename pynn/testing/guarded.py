@@ -3,16 +3,16 @@ pynn.testing.guarded LIBRARY NAME`.
 
 Standard output has one JSON object a line: {"running": what} before each call, {"failed": why}
 where one failed, {"done": calls} at the end. A process that ends without it was stopped by what it
-was running."""
+was running. What the operator itself prints goes to standard error."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import mmap
+import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -158,11 +158,17 @@ class Calls:
                     yield name, array, place, call
 
 
-def _say(**line: Any) -> None:
-    print(json.dumps(line), flush=True)
+Say = Callable[..., None]
 
 
-def run(table: _core.LibraryOperator) -> None:
+def _say_to_standard_output() -> Say:
+    """A function for the lines, which from now on are all that is written there."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return lambda **line: print(json.dumps(line), file=lines, flush=True)
+
+
+def run(table: _core.LibraryOperator, say: Say) -> None:
     """Try all cases of an operator; see the module."""
     calls = 0
     for case in declared_entry(table).cases:
@@ -171,18 +177,19 @@ def run(table: _core.LibraryOperator) -> None:
             try:
                 tried = Calls(table, case, dtype)
                 for which, array, place, call in tried.all():
-                    _say(running=[where, which, array, place])
+                    say(running=[where, which, array, place])
                     memory = Memory(array, place)
                     call(memory)
                     calls += 1
                     if memory.guard is not None and not memory.guard.slack_is_untouched():
-                        _say(failed=f"{where}: {which} writes behind the end of {array}")
+                        say(failed=f"{where}: {which} writes behind the end of {array}")
             except Exception as error:
-                _say(failed=f"{where}: {error}")
-    _say(done=calls)
+                say(failed=f"{where}: {error}")
+    say(done=calls)
 
 
 if __name__ == "__main__":
+    say = _say_to_standard_output()
     pynn.set_num_threads(1)
     pynn.load_library(sys.argv[1])
-    run(OPERATORS[sys.argv[2]].library)
+    run(OPERATORS[sys.argv[2]].library, say)

@@ -172,8 +172,8 @@ class _Check:
         environment = {**os.environ, "PYNN_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=_SECONDS,
-                env=environment,
+                command, capture_output=True, text=True, errors="replace", check=False,
+                timeout=_SECONDS, env=environment,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             self.failed.append(f"memory: its calls take more than {_SECONDS} s")

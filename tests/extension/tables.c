@@ -59,6 +59,11 @@ static pynn_status huge_workspace(const pynn_call* call, int32_t pass, int64_t* 
   return PYNN_OK;
 }
 
+static pynn_status fail_in_latin_1(const pynn_call* call) {
+  strcpy(call->message, "d\xe9j\xc3\xa0 vu \xe2\x82");
+  return PYNN_VALUE_ERROR;
+}
+
 static pynn_input x = {sizeof x, "x", "any shape", 0};
 static pynn_input again = {sizeof again, "x", "", 0};
 static pynn_input weight = {sizeof weight, "w", "", PYNN_PARAMETER};
@@ -85,6 +90,7 @@ PYNN_EXPORT const pynn_library* make_library(const char* variant) {
   x.name = "x", x.flags = 0, x.size = sizeof x;
   factor.type = PYNN_REAL, factor.name = "factor";
   rows.shapes = "(3, 4)", rows.attributes = "factor=0.5";
+  text.default_value.text = NULL;
   inputs[0] = &x;
   attributes[0] = &factor;
   samples[0] = &rows;
@@ -135,6 +141,9 @@ PYNN_EXPORT const pynn_library* make_library(const char* variant) {
   if (PYNN_IS("unknown input flags")) x.flags = 1u << 20;
   if (PYNN_IS("unknown type")) factor.type = 17;
   if (PYNN_IS("no default")) attributes[0] = &text;
+  if (PYNN_IS("default in latin 1")) attributes[0] = &text, text.default_value.text = "\xe9";
+  if (PYNN_IS("name in latin 1")) op.name = "\xe9t\xe9";
+  if (PYNN_IS("doc in latin 1")) op.doc = "l'\xe9t\xe9 \xc3\xa9t\xc3\xa9";
   if (PYNN_IS("pointwise with workspace")) op.flags = PYNN_POINTWISE, op.workspace = huge_workspace;
   if (PYNN_IS("pointwise with parameter"))
     op.flags = PYNN_POINTWISE, inputs[1] = &weight, op.input_count = 2;
@@ -143,6 +152,7 @@ PYNN_EXPORT const pynn_library* make_library(const char* variant) {
   if (PYNN_IS("fails")) op.forward = fail;
   if (PYNN_IS("fails backward")) op.backward = fail;
   if (PYNN_IS("fails in silence")) op.forward = fail_in_silence;
+  if (PYNN_IS("fails in latin 1")) op.forward = fail_in_latin_1;
   if (PYNN_IS("endless message")) op.forward = endless_message;
   if (PYNN_IS("many axes")) op.shape = many_axes;
   if (PYNN_IS("huge shape")) op.shape = huge_shape;

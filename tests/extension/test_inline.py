@@ -1,6 +1,7 @@
 """Operators from a string."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -100,11 +101,101 @@ def test_a_changed_source_replaces_what_it_replaces():
         pynn.load_inline(SOURCE.replace("inline_cube", "relu"), flags=QUICK)
 
 
+ARGUMENTS = """
+#include <cstdio>
+#include <pynn/op.hpp>
+
+struct Sum {
+  std::int64_t whole = 1;
+  std::string text = "a";
+  std::vector<std::int64_t> list{1, 2};
+  std::vector<std::int64_t> shape;  // no shape rule: an attribute may be called so
+
+  static void describe(pynn::op::Description<Sum>& d) {
+    d.name("inline_sum").per_sample();
+    d.input("x");
+    d.input("isinstance").optional();
+    d.attribute("whole", &Sum::whole).attribute("text", &Sum::text).attribute("list", &Sum::list);
+    d.attribute("shape", &Sum::shape);
+    d.sample("rows", "(5, 7), (5, 7)");
+  }
+  template <typename T> std::int64_t workspace(const pynn::op::Call&, pynn::op::Pass) const {
+    return whole;
+  }
+  template <typename T> void forward(const pynn::op::Forward<T>& call) const {
+    std::puts("forward");
+    const auto x = call.input(0), other = call.input(1);
+    for (std::int64_t i = 0; i < x.size(); ++i) call.y()[i] = x[i] + (other ? other[i] : T(0));
+  }
+  template <typename T> void backward(const pynn::op::Backward<T>& call) const {
+    for (int input = 0; input < 2; ++input)
+      for (std::int64_t i = 0; call.gradient(input) && i < call.dy().size(); ++i)
+        call.gradient(input)[i] = call.dy()[i];
+  }
+};
+
+PYNN_OPERATORS(Sum)
+"""
+
+
+def test_arguments_of_all_kinds():
+    pynn.load_inline(ARGUMENTS, flags=QUICK)
+    np.testing.assert_array_equal(ops.inline_sum(X, X), 2 * X)
+    np.testing.assert_array_equal(ops.inline_sum(X, isinstance=None, text="é", list=()), X)
+    for attributes, error, words in [
+        ({"whole": 2**63}, ValueError, r"whole must be within -2\^63 ... 2\^63 - 1, got 92233"),
+        ({"list": [1, -(2**70)]}, ValueError, r"list must be within -2\^63 .* got \[1, -118059"),
+        ({"list": np.array(3)}, TypeError, r"list must be a list of ints, got array\(3\)"),
+        ({"list": {3}}, TypeError, r"list must be a list of ints, got \{3\}"),
+        ({"text": "a\0b"}, ValueError, "text must have neither surrogates nor a character 0"),
+        ({"text": "\ud800"}, ValueError, "text must have neither surrogates nor a character 0"),
+        ({"whole": 2**61}, pynn.OperatorError, "workspace failed: it asked for 23058430092"),
+        ({"whole": -1}, pynn.OperatorError, "workspace failed: it asked for -1 elements"),
+    ]:
+        with pytest.raises(error, match=f"^inline_sum: {words}"):
+            ops.inline_sum(X, **attributes)
+    assert {"inline_sum", "inline_sum_backward", "relu"} <= set(dir(ops))
+
+
+def test_opcheck_of_an_operator_that_prints():
+    pynn.load_inline(ARGUMENTS, flags=QUICK)
+    assert pynn.testing.opcheck("inline_sum").failed == ()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("int workspace(const pynn::op::Call&, pynn::op::Pass) const { return 1; }",
+         "workspace must be: template <typename T>"),
+        ("std::int64_t saved(const pynn::op::Call&) const { return 1; }",
+         "saved must be: template <typename T>"),
+        ("template <typename T> void backward(const pynn::op::Backward<T>&) {}",
+         "backward must be: template <typename T>"),
+        ("pynn::op::Shape shape(const pynn::op::Call&) const { return {}; }",
+         r"shape must be: pynn::op::Shape shape\(const pynn::op::Inputs&\) const"),
+        ("double flops() const { return 1; }",
+         r"flops must be: std::int64_t flops\(const pynn::op::Call&\) const"),
+    ],
+)  # fmt: skip
+def test_functions_that_would_never_be_called(function, words):
+    name = function.split("(")[0].split()[-1]
+    source = re.sub(
+        rf"  template <typename T> \S+ {name}\(.*?\n  }}\n", "", SOURCE, flags=re.DOTALL
+    )
+    with pytest.raises(pynn.BuildError, match=words):
+        pynn.load_inline(
+            source.replace("struct Cube {", "struct Cube {\n  " + function), flags=QUICK
+        )
+
+
 def test_what_the_compiler_says_is_shown(tmp_path, monkeypatch):
     with pytest.raises(pynn.BuildError) as caught:
         pynn.load_inline(SOURCE.replace("x[i] * x[i] * x[i]", "x[i] * nonsense"), flags=QUICK)
     assert "nonsense" in str(caught.value)
     assert "exit status" in str(caught.value).splitlines()[0]
+    warned = "".join(f"static int unused{i};\n" for i in range(50))
+    with pytest.raises(pynn.BuildError, match="nonsense"):
+        pynn.load_inline(warned + "int a = nonsense;\n", flags=[*QUICK, "-Wunused-variable"])
     with pytest.raises(pynn.BuildError, match=r"more lines$"):
         pynn.load_inline("\n".join(f"int a{i} = b{i};" for i in range(100)), flags=QUICK)
 
@@ -130,9 +221,24 @@ def test_a_compiler_that_does_not_compile(monkeypatch, compiler, words):
     assert np.all(ops.relu(X) >= 0)
 
 
-def test_flags_are_a_list():
+@pytest.mark.parametrize("flags", ["-O2", [3], None])
+def test_flags_are_a_list(flags):
     with pytest.raises(TypeError, match=r"flags must be a list of arguments, such as \['-O2'\]"):
-        pynn.load_inline(SOURCE, flags="-O2")
+        pynn.load_inline(SOURCE, flags=flags)
+
+
+def test_source_is_a_text():
+    with pytest.raises(TypeError, match=r"source must be the text of a program in C\+\+, got b'"):
+        pynn.load_inline(SOURCE.encode())
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "inline").touch()
+    monkeypatch.setenv("PYNN_DATA", str(tmp_path))
+    with pytest.raises(
+        pynn.BuildError, match=r"inline, where compiled .* set PYNN_DATA to a folder"
+    ):
+        pynn.load_inline(SOURCE)
 
 
 def test_no_compiler(monkeypatch, tmp_path):

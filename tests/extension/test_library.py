@@ -117,6 +117,8 @@ def test_an_operator_without_gradient(capsule):
         ("unknown input flags", "input x has unknown flags"),
         ("unknown type", "attribute factor has the unknown type 17"),
         ("no default", "attribute mode has no default"),
+        ("default in latin 1", "the default of attribute mode is not UTF-8"),
+        ("name in latin 1", r"an operator is called '\?t\?'"),
         ("pointwise with workspace", "a pointwise operator has no shape rule, no workspace"),
         ("pointwise with parameter", "inputs of a pointwise operator are neither optional nor par"),
         ("sample without shapes", "a sample lacks its name, shapes or kind"),
@@ -134,6 +136,7 @@ def test_tables_that_are_refused(capsule, variant, words):
     [
         ("fails", pynn.OperatorError, "^scaled_in_c: forward failed: no luck with 1 arrays$"),
         ("fails in silence", pynn.OperatorError, "forward failed: it gave no reason"),
+        ("fails in latin 1", ValueError, r"^scaled_in_c: d\?jà vu \?\?$"),
         ("endless message", pynn.OperatorError, "forward failed: x{1023}$"),
         ("many axes", pynn.OperatorError, "the shape rule gave 99 axes"),
         ("huge shape", pynn.ShapeError, "the output is too large"),
@@ -144,6 +147,11 @@ def test_calls_that_fail(capsule, variant, error, words):
     pynn.load_library(capsule(variant))
     with pytest.raises(error, match=words):
         ops.scaled_in_c(X)
+
+
+def test_a_doc_that_is_not_utf_8(capsule):
+    pynn.load_library(capsule("doc in latin 1"))
+    assert ops.scaled_in_c.__doc__.startswith("l'?t? été\n")
 
 
 class Scaled(nn.Module):

@@ -409,33 +409,43 @@ class Description {
 
 namespace detail {
 
-template <typename Op, typename = void>
-struct HasShape : std::false_type {};
-template <typename Op>
-struct HasShape<Op, std::void_t<decltype(&Op::shape)>> : std::true_type {};
+struct Nothing {};
 
-template <typename Op, typename = void>
-struct HasBackward : std::false_type {};
-template <typename Op>
-struct HasBackward<Op, std::void_t<decltype(std::declval<const Op&>().backward(
-                           std::declval<const Backward<float>&>()))>> : std::true_type {};
+// Of a function that a class may have: Has<Function>, whether pynn can call it; Misses<Function>,
+// whether there is one of that name that it cannot call and would pass over in silence. A name that
+// the class has is ambiguous in Both<Function>; an attribute may have it.
+#define PYNN_FUNCTION(Function, name, ...)                                                         \
+  template <typename Op, typename = void>                                                          \
+  struct Has##Function : std::false_type {};                                                       \
+  template <typename Op>                                                                           \
+  struct Has##Function<Op, std::void_t<decltype(__VA_ARGS__)>> : std::true_type {};                \
+  template <typename Op, typename = void>                                                          \
+  struct IsAttribute##Function : std::false_type {};                                               \
+  template <typename Op>                                                                           \
+  struct IsAttribute##Function<Op, std::void_t<decltype(&Op::name)>>                               \
+      : std::is_member_object_pointer<decltype(&Op::name)> {};                                     \
+  struct Only##Function {                                                                          \
+    int name;                                                                                      \
+  };                                                                                               \
+  template <typename Op>                                                                           \
+  struct Both##Function : std::conditional_t<std::is_final_v<Op>, Nothing, Op>, Only##Function {}; \
+  template <typename Op, typename = void>                                                          \
+  struct Misses##Function                                                                          \
+      : std::bool_constant<!Has##Function<Op>::value && !IsAttribute##Function<Op>::value> {};     \
+  template <typename Op>                                                                           \
+  struct Misses##Function<Op, std::void_t<decltype(&Both##Function<Op>::name)>>                    \
+      : std::false_type {};
 
-template <typename Op, typename = void>
-struct HasWorkspace : std::false_type {};
-template <typename Op>
-struct HasWorkspace<Op, std::void_t<decltype(std::declval<const Op&>().template workspace<float>(
-                            std::declval<const Call&>(), Pass::forward))>> : std::true_type {};
-
-template <typename Op, typename = void>
-struct HasSaved : std::false_type {};
-template <typename Op>
-struct HasSaved<Op, std::void_t<decltype(std::declval<const Op&>().template saved<float>(
-                        std::declval<const Call&>()))>> : std::true_type {};
-
-template <typename Op, typename = void>
-struct HasFlops : std::false_type {};
-template <typename Op>
-struct HasFlops<Op, std::void_t<decltype(&Op::flops)>> : std::true_type {};
+PYNN_FUNCTION(Shape, shape, std::declval<Op>().shape(std::declval<const Inputs&>()))
+PYNN_FUNCTION(Backward, backward,
+              std::declval<const Op&>().backward(std::declval<const Backward<float>&>()))
+PYNN_FUNCTION(Workspace, workspace,
+              std::declval<const Op&>().template workspace<float>(std::declval<const Call&>(),
+                                                                  Pass::forward))
+PYNN_FUNCTION(Saved, saved,
+              std::declval<const Op&>().template saved<float>(std::declval<const Call&>()))
+PYNN_FUNCTION(Flops, flops, std::declval<Op>().flops(std::declval<const Call&>()))
+#undef PYNN_FUNCTION
 
 // Runs a function; what it throws becomes a status and a message.
 template <typename Function>
@@ -464,6 +474,19 @@ template <typename Op>
 class Adapter {
  public:
   static const pynn_operator* table() {
+    static_assert(!MissesShape<Op>::value,
+                  "shape must be: pynn::op::Shape shape(const pynn::op::Inputs&) const");
+    static_assert(!MissesBackward<Op>::value,
+                  "backward must be: template <typename T> void backward(const "
+                  "pynn::op::Backward<T>&) const");
+    static_assert(!MissesWorkspace<Op>::value,
+                  "workspace must be: template <typename T> std::int64_t workspace(const "
+                  "pynn::op::Call&, pynn::op::Pass) const");
+    static_assert(!MissesSaved<Op>::value,
+                  "saved must be: template <typename T> std::int64_t saved(const "
+                  "pynn::op::Call&) const");
+    static_assert(!MissesFlops<Op>::value,
+                  "flops must be: std::int64_t flops(const pynn::op::Call&) const");
     static Description<Op>& d = description();
     pynn_operator& t = d.finish();
     t.forward = forward;
@@ -490,6 +513,14 @@ class Adapter {
     return made;
   }
   static Op make(const pynn_call* call) { return description().make(*call); }
+
+  template <typename T>
+  static std::int64_t bytes_of(std::int64_t elements) {
+    constexpr std::int64_t most = INT64_MAX / static_cast<std::int64_t>(sizeof(T));
+    if (elements < 0 || elements > most)
+      throw std::length_error("it asked for " + std::to_string(elements) + " elements");
+    return elements * static_cast<std::int64_t>(sizeof(T));
+  }
 
   static pynn_status shape(const pynn_call* call, std::int32_t* axes, std::int64_t* sizes) {
     return guarded(call, [&] {
@@ -521,16 +552,17 @@ class Adapter {
     return guarded(call, [&] {
       const Op op = make(call);
       if (call->dtype == PYNN_FLOAT64)
-        *bytes = 8 * op.template workspace<double>(Call(*call), static_cast<Pass>(pass));
+        *bytes = bytes_of<double>(op.template workspace<double>(Call(*call), Pass(pass)));
       else
-        *bytes = 4 * op.template workspace<float>(Call(*call), static_cast<Pass>(pass));
+        *bytes = bytes_of<float>(op.template workspace<float>(Call(*call), Pass(pass)));
     });
   }
   static pynn_status saved(const pynn_call* call, std::int64_t* bytes) {
     return guarded(call, [&] {
       const Op op = make(call);
-      *bytes = call->dtype == PYNN_FLOAT64 ? 8 * op.template saved<double>(Call(*call))
-                                           : 4 * op.template saved<float>(Call(*call));
+      *bytes = call->dtype == PYNN_FLOAT64
+                   ? bytes_of<double>(op.template saved<double>(Call(*call)))
+                   : bytes_of<float>(op.template saved<float>(Call(*call)));
     });
   }
   static pynn_status flops(const pynn_call* call, std::int64_t* count) {
