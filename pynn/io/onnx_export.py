@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -78,9 +79,15 @@ def export_onnx(
 
 
 def _sample_shapes(input_shape: Sequence[int] | Sequence[Sequence[int]]) -> list[Shape]:
-    several = bool(input_shape) and all(isinstance(entry, Sequence) for entry in input_shape)
-    shapes: Any = input_shape if several else [input_shape]
-    return [tuple(int(size) for size in shape) for shape in shapes]
+    try:
+        several = bool(input_shape) and all(isinstance(entry, Sequence) for entry in input_shape)
+        shapes: Any = input_shape if several else [input_shape]
+        return [tuple(index(size) for size in shape) for shape in shapes]
+    except TypeError:
+        raise TypeError(
+            "input_shape must be the shape of one sample, such as (1, 28, 28), or a list of such "
+            f"shapes, got {input_shape!r}"
+        ) from None
 
 
 def _require_any_batch(graph: Graph, other: Graph) -> None:

@@ -39,6 +39,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_BFLOAT16 = "BF16"  # the upper half of a float32, which NumPy has not; read alone
+_STORED = _DTYPES | {_BFLOAT16: np.dtype("<u2")}
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,15 @@ class _Entry:
     """One tensor of a header that has been checked: offsets count from the start of the data."""
 
     name: str
-    dtype: np.dtype[Any]
+    kind: str
     shape: tuple[int, ...]
     begin: int
     end: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the bytes in the file."""
+        return _STORED[self.kind]
 
 
 def save(
@@ -61,15 +68,22 @@ def save(
 
     Args:
         path: the file, replaced if it exists.
-        tensors: arrays by name, of any shape, layout and byte order; written dense, little-endian.
-            dtypes: float64, float32, float16, (u)int64, (u)int32, (u)int16, (u)int8, bool.
+        tensors: arrays by name, such as `model.state_dict()`, of any shape, layout and byte order;
+            written dense, little-endian. dtypes: float64, float32, float16, (u)int64, (u)int32,
+            (u)int16, (u)int8, bool.
         metadata: further text by name.
 
     Raises:
         DTypeError: a dtype that the format does not have.
-        TypeError, ValueError: a name or a metadata entry that is not text, or is reserved.
+        TypeError, ValueError: no arrays by name; a name or a metadata entry that is not text, or is
+            reserved.
         OSError: the file cannot be written; an old file is left as it was.
     """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(
+            "tensors must be arrays by name, such as model.state_dict(), got "
+            f"{type(tensors).__name__}"
+        )
     header: dict[str, Any] = {}
     if metadata:
         for key, text in metadata.items():
@@ -105,10 +119,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read the arrays of a safetensors file, by name, in the order of its header.
 
     Returns:
-        Fresh, C-contiguous arrays in native byte order.
+        Fresh, C-contiguous arrays in native byte order; bfloat16, which NumPy has not, as float32.
 
     Raises:
-        FormatError: the content is not what the format prescribes, or has a dtype that NumPy lacks.
+        FormatError: the content is not what the format prescribes, or has another dtype that NumPy
+            lacks.
         OSError: the file cannot be read.
     """
     tensors: dict[str, NDArray[Any]] = {}
@@ -121,7 +136,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
                 _refuse(path, f"tensor {entry.name!r}: the file shrank while it was read")
             if entry.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
                 _refuse(path, f"tensor {entry.name!r}: a BOOL is neither 0 nor 1")
-            tensors[entry.name] = array.astype(entry.dtype.newbyteorder("="), copy=False)
+            if entry.kind == _BFLOAT16:
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+            tensors[entry.name] = array.astype(array.dtype.newbyteorder("="), copy=False)
     return tensors
 
 
@@ -217,14 +234,13 @@ def _is_size(value: object) -> bool:
 def _check_entry(path: str | os.PathLike[str], name: str, entry: object) -> _Entry:
     if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
         _refuse(path, f"tensor {name!r} must have dtype, shape and data_offsets, and no more")
-    dtype_name, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype_name, str) or dtype_name not in _DTYPES:
+    kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(kind, str) or kind not in _STORED:
         _refuse(
             path,
-            f"tensor {name!r} has the dtype {dtype_name!r}, which is not one of "
-            f"{', '.join(_DTYPES)}",
+            f"tensor {name!r} has the dtype {kind!r}, which is not one of {', '.join(_STORED)}",
         )
-    dtype = _DTYPES[dtype_name]
+    dtype = _STORED[kind]
     if not isinstance(shape, list) or not all(map(_is_size, shape)):
         _refuse(path, f"tensor {name!r}: the shape {shape!r} is not a list of sizes")
     if len(shape) > _MAX_DIMS:
@@ -239,7 +255,7 @@ def _check_entry(path: str | os.PathLike[str], name: str, entry: object) -> _Ent
     if end - begin != expected:
         _refuse(
             path,
-            f"tensor {name!r} of shape {tuple(shape)} and dtype {dtype_name} takes {expected} "
+            f"tensor {name!r} of shape {tuple(shape)} and dtype {kind} takes {expected} "
             f"bytes, but data_offsets are {begin}..{end}",
         )
-    return _Entry(name, dtype, tuple(shape), begin, end)
+    return _Entry(name, kind, tuple(shape), begin, end)

@@ -393,6 +393,12 @@ def test_onnx_is_imported_when_it_is_needed():
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("shape", [3, None, (3.5,), "ab", (3, (1, 2)), ((3,), ("a",))])
+def test_shapes_that_are_none(tmp_path, shape):
+    with pytest.raises(TypeError, match=r"the shape of one sample, such as \(1, 28, 28\), or a l"):
+        export_onnx(nn.Linear(3, 3), tmp_path / "a.onnx", input_shape=shape)
+
+
 def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     export_onnx(nn.Linear(2, 2), path, input_shape=(2,))

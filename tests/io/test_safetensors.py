@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pynn import nn
 from pynn.errors import DTypeError, FormatError
 from pynn.io import load, load_metadata, safetensors, save
 
@@ -102,6 +103,26 @@ def test_nothing_to_save(tmp_path):
 
 DATA = bytes(8)
 HUGE = 2**62
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    values = np.array([[1.0, -2.5, np.inf], [-0.0, 2.0**-133, 3.0e38]], np.float32)
+    stored = (values.view(np.uint32) >> 16).astype("<u2")
+    path = tmp_path / "file"
+    path.write_bytes(file_of({"a": tensor("BF16", (2, 3), (0, 12))}, stored.tobytes()))
+    back = load(path)["a"]
+    expected = (stored.astype(np.uint32) << 16).view(np.float32)
+    check_equal({"a": back}, {"a": expected})
+    np.testing.assert_allclose(back, values, rtol=2.0**-7)
+    assert np.isnan(load_bfloat16(tmp_path, 0x7FC0))
+
+
+def load_bfloat16(folder, bits):
+    path = folder / "one"
+    path.write_bytes(file_of({"a": tensor("BF16", (), (0, 2))}, bits.to_bytes(2, "little")))
+    return load(path)["a"]
+
+
 REFUSED = {
     "empty": (b"", "0 bytes are too few"),
     "length_cut": (bytes(7), "7 bytes are too few"),
@@ -127,7 +148,7 @@ REFUSED = {
     "entry_list": (file_of({"a": []}), "must have dtype, shape and data_offsets"),
     "entry_lacks": (file_of({"a": {"dtype": "U8", "shape": []}}), "must have dtype"),
     "entry_more": (file_of({"a": tensor(extra=1)}, DATA), "and no more"),
-    "bfloat16": (file_of({"a": tensor("BF16", (4,))}, DATA), "'a' has the dtype 'BF16', which is"),
+    "float8": (file_of({"a": tensor("F8_E4M3", (8,))}, DATA), "'a' has the dtype 'F8_E4M3', which"),
     "dtype_list": (file_of({"a": tensor([])}, DATA), "has the dtype"),
     "dtype_lower": (file_of({"a": tensor("f32")}, DATA), "'f32', which is not one of F64, F32"),
     "shape_number": (file_of({"a": {**tensor(), "shape": 2}}, DATA), "not a list of sizes"),
@@ -263,6 +284,15 @@ def test_save_refuses_masks(tmp_path):
 def test_save_refuses_names(tmp_path, tensors, metadata, error, message):
     with pytest.raises(error, match=message):
         save(tmp_path / "file", tensors, metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("swapped", [nn.Linear(2, 2), "file", [np.zeros(1)]])
+def test_save_refuses_what_has_no_names(tmp_path, swapped):
+    with pytest.raises(
+        TypeError, match=r"arrays by name, such as model\.state_dict\(\), got [Lsl]"
+    ):
+        save(tmp_path / "file", swapped)
     assert list(tmp_path.iterdir()) == []
 
 
