@@ -6,10 +6,12 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from operator import index
 from typing import Any
 
 import numpy as np
 
+from pynn.errors import ShapeError
 from pynn.graph import OPERATORS, REGISTERING, Array, Operator, Shape, Variable, record
 from pynn.graph import register as register_operator
 
@@ -65,11 +67,24 @@ def register(
             return record(name, operands, attributes)
         return np.asarray(forward(*operands, **attributes))
 
+    def shape_of_node(*shapes: Shape | None, **attributes: Any) -> Shape:
+        result = shapes[0] if shape is None else shape(*shapes, **attributes)
+        try:
+            sizes = tuple(index(size) for size in result)  # type: ignore[union-attr]
+        except TypeError:
+            sizes = (-1,)
+        if min(sizes, default=0) < 0:
+            raise ShapeError(
+                f"the shape rule of {name!r} must give a tuple of sizes, such as (100, 10), got "
+                f"{result!r}"
+            )
+        return sizes
+
     operate.__name__ = operate.__qualname__ = name
     operate.__doc__ = forward.__doc__
     operator = Operator(
         name=name,
-        shape=shape or (lambda first, /, *others, **attributes: first),
+        shape=shape_of_node,
         forward=lambda k, /, *arrays, **attributes: (forward(*arrays, **attributes),),
         backward=backward_of_node,
         mixes_samples=mixes_samples,

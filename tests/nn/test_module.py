@@ -759,6 +759,23 @@ def test_attributes_of_a_python_operator_may_have_any_name():
         ops.unregister("summed")
 
 
+@pytest.mark.parametrize("given", [None, 4, (6, 20.0), (6, -20), "ab"])
+def test_a_shape_rule_that_gives_no_shape_is_caught(given):
+    ops.register("shapeless", lambda x: x, lambda dy, x: dy, shape=lambda x: given)
+    try:
+
+        class Shapeless(nn.Module):
+            def forward(self, x):
+                return ops.shapeless(x)
+
+        with pytest.raises(
+            pynn.ShapeError, match="the shape rule of 'shapeless' must give a tuple of sizes, such"
+        ):
+            Shapeless()(X)
+    finally:
+        ops.unregister("shapeless")
+
+
 def test_a_python_operator_that_lies_about_its_shape_is_caught():
     ops.register("liar", lambda x: x[:, :1], lambda dy, x: dy)
     try:
