@@ -72,6 +72,8 @@ class Batches:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if scale is None:
             scale = 1 / 255 if self.images.dtype == np.uint8 else 1.0
+        if not math.isfinite(scale):
+            raise ValueError(f"scale must be finite, got {scale}")
         self.shuffle = shuffle
         self.seed = check_seed(seed)
         self.scale = scale

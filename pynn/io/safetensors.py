@@ -235,10 +235,12 @@ def _check_entry(path: str | os.PathLike[str], name: str, entry: object) -> _Ent
     if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
         _refuse(path, f"tensor {name!r} must have dtype, shape and data_offsets, and no more")
     kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(kind, str) or kind not in _STORED:
-        _refuse(
-            path,
-            f"tensor {name!r} has the dtype {kind!r}, which is not one of {', '.join(_STORED)}",
+    if not isinstance(kind, str):
+        _refuse(path, f"tensor {name!r} has the dtype {kind!r}")
+    if kind not in _STORED:  # the format has more of them, and gets more
+        raise FormatError(
+            f"{os.fspath(path)}: tensor {name[:200]!r} has the dtype {kind[:50]!r}, which is not "
+            f"one of those that pynn reads: {', '.join(_STORED)}"
         )
     dtype = _STORED[kind]
     if not isinstance(shape, list) or not all(map(_is_size, shape)):

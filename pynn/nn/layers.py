@@ -471,11 +471,12 @@ class Reshape(Module):
     """x (N, ...) -> y (N, *shape).
 
     Args:
-        shape: the new shape of one sample; one entry may be -1.
+        shape: the new shape of one sample, as sizes or as one tuple of them; one may be -1.
     """
 
-    def __init__(self, *shape: int) -> None:
-        self.shape = tuple(int(size) for size in shape)
+    def __init__(self, *shape: int | Sequence[int]) -> None:
+        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        self.shape = tuple(operator.index(size) for size in sizes)  # type: ignore[arg-type]
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""

@@ -56,7 +56,10 @@ def __getattr__(name: str) -> Callable[..., Any]:
     try:
         return _REGISTERED[name]
     except KeyError:
-        raise AttributeError(f"pynn.ops has no operator {name!r}") from None
+        raise AttributeError(
+            f"pynn.ops has no operator {name!r}; one of another package or library is there when "
+            "that has been imported or loaded"
+        ) from None
 
 
 def __dir__() -> list[str]:

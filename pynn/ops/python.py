@@ -46,7 +46,14 @@ def register(
 
     Raises:
         ValueError: the name is taken, or is not an identifier.
+        TypeError: what must be a text or a function is none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a text, got {name!r}")
+    given = {"forward": forward, "backward": backward, "shape": shape}
+    for part, function in given.items():
+        if not callable(function) and (part != "shape" or function is not None):
+            raise TypeError(f"{part} must be a function, got {function!r}")
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"an operator's name must be a Python identifier, got {name!r}")
 

@@ -250,6 +250,11 @@ REFUSED = {
     "half": (lambda: Batches(IMAGES, LABELS, 2, dtype="f2"), DTypeError, "got float16"),
     "no_rows": (lambda: Batches(IMAGES, LABELS, 0), ValueError, "at least 1, got 0"),
     "broken_rows": (lambda: Batches(IMAGES, LABELS, 2.5), TypeError, "integer"),
+    "scale": (
+        lambda: Batches(IMAGES, LABELS, 2, scale=np.nan),
+        ValueError,
+        "must be finite, got nan",
+    ),
     "seed": (lambda: Batches(IMAGES, LABELS, 2, seed=-1), ValueError, "seed must be"),
     "epoch": (lambda: Batches(IMAGES, LABELS, 2).epoch(-1), ValueError, "epoch must be"),
 }

@@ -150,7 +150,10 @@ REFUSED = {
     "entry_more": (file_of({"a": tensor(extra=1)}, DATA), "and no more"),
     "float8": (file_of({"a": tensor("F8_E4M3", (8,))}, DATA), "'a' has the dtype 'F8_E4M3', which"),
     "dtype_list": (file_of({"a": tensor([])}, DATA), "has the dtype"),
-    "dtype_lower": (file_of({"a": tensor("f32")}, DATA), "'f32', which is not one of F64, F32"),
+    "dtype_lower": (
+        file_of({"a": tensor("f32")}, DATA),
+        "'f32', which is not one of those that pynn reads: F64, F32",
+    ),
     "shape_number": (file_of({"a": {**tensor(), "shape": 2}}, DATA), "not a list of sizes"),
     "shape_negative": (file_of({"a": tensor(shape=(-1, -2))}, DATA), "not a list of sizes"),
     "shape_float": (file_of({"a": tensor(shape=(2.0,))}, DATA), "not a list of sizes"),

@@ -643,6 +643,7 @@ def test_layers_equal_their_operators():
         (nn.Softmax(axis=-1), lambda: ops.softmax(x, axis=-1)),
         (nn.LogSoftmax(), lambda: np.log(ops.softmax(x))),
         (nn.Reshape(2, -1), lambda: x.reshape(3, 2, -1)),
+        (nn.Reshape((2, -1)), lambda: x.reshape(3, 2, -1)),
         (nn.Flatten(2), lambda: x.reshape(3, 4, -1)),
         (nn.Pad2d((0, 1, 2, 3), value=2.0), lambda: ops.pad2d(x, (0, 1, 2, 3), value=2.0)),
         (nn.Identity(), lambda: x),
@@ -728,6 +729,10 @@ def test_a_python_operator_is_like_any_other():
                 ops.register(taken, lambda x: x, lambda dy, x: dy)
         with pytest.raises(ValueError, match="must be a Python identifier"):
             ops.register("lambda", lambda x: x, lambda dy, x: dy)
+        with pytest.raises(TypeError, match="backward must be a function, got None"):
+            ops.register("halved", lambda x: x / 2, None)
+        with pytest.raises(TypeError, match="shape must be a function"):
+            ops.register("halved", lambda x: x / 2, lambda dy, x: dy / 2, shape=(3, 4))
     finally:
         ops.unregister("doubled")
     with pytest.raises(AttributeError, match="no operator 'doubled'"):
