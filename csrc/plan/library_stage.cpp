@@ -197,7 +197,7 @@ class ArrayStage final : public Stage<T> {
     for (const int input : node.inputs)
       shapes.push_back(input < 0 ? std::nullopt : std::optional<Shape>(builder.value(input).shape));
     shapes_ = op.shapes(shapes, *node.attributes);
-    memory_ = op.memory(shapes_, *node.attributes, kType<T>);
+    at_path(node_.path, [&] { memory_ = op.memory(shapes_, *node.attributes, kType<T>); });
     flops_ = op.flops(shapes_, *node.attributes).value_or(0);
 
     const int time = builder.segment, backward_time = builder.backward_time();

@@ -157,6 +157,19 @@ def test_arguments_of_all_kinds():
     assert {"inline_sum", "inline_sum_backward", "relu"} <= set(dir(ops))
 
 
+class Greedy(nn.Module):
+    def forward(self, x):
+        return ops.inline_sum(x, whole=-1)
+
+
+@pytest.mark.parametrize("samples", [2, 20])
+def test_a_plan_names_the_layer_whose_workspace_fails(samples):
+    pynn.load_inline(ARGUMENTS, flags=QUICK)
+    model = nn.Sequential(nn.ReLU(), Greedy())
+    with pytest.raises(pynn.OperatorError, match=r"^1 \(Greedy\): inline_sum: workspace failed"):
+        model(np.ones((samples, 3), np.float32))
+
+
 def test_opcheck_of_an_operator_that_prints():
     pynn.load_inline(ARGUMENTS, flags=QUICK)
     assert pynn.testing.opcheck("inline_sum").failed == ()
