@@ -4,12 +4,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import pynn
+
 # Python started by a test imports the installed package, not the folder of the sources it stands in.
 os.environ["PYTHONSAFEPATH"] = "1"
 
 # Example times vary with the disk and the machine; a deadline would make failures of that.
 settings.register_profile("pynn", deadline=None)
 settings.load_profile("pynn")
+
+
+@pytest.fixture(autouse=True)
+def _drawn_anew():
+    """What a test draws does not depend on the tests before it."""
+    pynn.manual_seed(0)
 
 
 def _find(name):
