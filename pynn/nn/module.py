@@ -671,8 +671,10 @@ def _frozen(value: object) -> Any:
         return tuple((key, _frozen(item)) for key, item in value.items())
     if isinstance(value, (list, tuple, deque)):
         return tuple(_frozen(item) for item in value)
-    if isinstance(value, (set, bytearray)):
-        return frozenset(value) if isinstance(value, set) else bytes(value)
+    if isinstance(value, set):
+        return frozenset(value)
+    if isinstance(value, bytearray):
+        return bytes(value)
     if isinstance(value, (int, float, str, bytes, bool, type(None))):
         return value
     return _Same(value)

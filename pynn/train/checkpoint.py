@@ -111,9 +111,8 @@ def load_run(path: str | os.PathLike[str], run: Run) -> None:
 def _take_over(run: Run, state: dict[str, Any], tensors: dict[str, Array]) -> None:
     count = len(state["optimizer"]["steps"])
     run.model.load_state_dict(_below(tensors, "model."))
-    if (
-        run.schedule
-    ):  # before the optimiser, which has the learning rates that a callback may have set
+    # Before the optimiser, which has the learning rates that a callback may have set.
+    if run.schedule:
         run.schedule.load_state_dict(state["schedule"]["state"])
     run.optimizer.load_state_dict(
         {
