@@ -30,7 +30,7 @@ py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
     T* gradient_data = gradient ? mutable_data<T>(*gradient) : nullptr;
     std::vector<double> sums(static_cast<std::size_t>(blocks));
     ReleaseGil nogil(size * 4);
-    parallel_for(blocks, kLossBlock * 4, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(blocks, kLossBlock * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
       const auto& kernels = isa_table<T>().mse_loss;
       for (std::int64_t block = begin; block < end; ++block) {
         const std::int64_t first = block * kLossBlock;

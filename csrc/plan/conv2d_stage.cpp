@@ -159,7 +159,7 @@ class Conv2dStage final : public Stage<T> {
   }
 
   void finish_backward(const Run<T>& run) const override {
-    if (layer_.needs_dw) combine(weight_count(), run.at(shards_), layer_.weight_gradient(run));
+    if (layer_.needs_dw) combine(weight_count(), weight_shards(run), layer_.weight_gradient(run));
     if (layer_.needs_db) combine(shape_.O, run.at(bias_shards_), layer_.bias_gradient(run));
   }
 
@@ -372,6 +372,13 @@ class Conv2dStage final : public Stage<T> {
            std::min(shape_.O, shape_.C) >= kChannels * shape_.groups;
   }
 
+  // Where the weight gradient of each block lies; that of a single one, if it can, in its place.
+  T* weight_shards(const Run<T>& run) const {
+    const ParameterGradient<T> dw = layer_.weight_gradient(run);
+    const bool in_place = layer_.dy.blocks() == 1 && !dw.updates() && !dw.add();
+    return in_place ? dw.memory() : run.at(shards_);
+  }
+
   // The weight gradient of each of these blocks, in its shard.
   void weight_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     if (weights_are_a_matrix())
@@ -394,7 +401,7 @@ class Conv2dStage final : public Stage<T> {
         product.a = dy + block * layer_.dy.block() + group * outputs * product.a_row;
         product.b = run.at(layer_.x_data, blocks) + block * layer_.x.block() +
                     group * channels * product.b_column;
-        product.c = run.at(shards_) + block * weight_count() + group * outputs * channels;
+        product.c = weight_shards(run) + block * weight_count() + group * outputs * channels;
         multiply(product);
       }
   }
@@ -410,7 +417,7 @@ class Conv2dStage final : public Stage<T> {
     constexpr std::int64_t kPositions = 384 / sizeof(T);
     const std::int64_t strips = (positions + kPositions - 1) / kPositions;
     const T* const x = run.at(layer_.x_data, blocks);
-    T* const shards = run.at(shards_);
+    T* const shards = weight_shards(run);
     const std::int64_t tasks = shape_.groups * units.rows * units.panels;
     const std::int64_t work =
         2 * weight_count() * positions * kBlockLanes / std::max<std::int64_t>(tasks, 1);
@@ -455,7 +462,7 @@ class Conv2dStage final : public Stage<T> {
     const auto taps = static_cast<std::int64_t>(shifts_.size());
     const std::int64_t row_tiles = (channels + kernels.rows - 1) / kernels.rows;
     const T* const x = run.at(layer_.x_data, blocks);
-    T* const shards = run.at(shards_);
+    T* const shards = weight_shards(run);
     const std::int64_t tasks = shape_.O * row_tiles;
     parallel_for(blocks.count() * tasks, 2 * kernels.rows * taps * layer_.x.pixels() * kBlockLanes,
                  [&](std::int64_t begin, std::int64_t end) {
@@ -496,6 +503,10 @@ class Conv2dStage final : public Stage<T> {
                    for (std::int64_t piece = begin; piece < end; ++piece) {
                      const std::int64_t first = piece * kPiece;
                      const std::int64_t count = std::min(kPiece, size - first);
+                     if (layer_.dy.blocks() == 1) {
+                       gradient.write(first, count, shards + first);
+                       continue;
+                     }
                      T* const to = gradient.updates() ? sums : gradient.memory() + first;
                      if (!gradient.add()) std::fill(to, to + count, T(0));
                      for (std::int64_t block = 0; block < layer_.dy.blocks(); ++block) {

@@ -113,17 +113,21 @@ void run(const DotProduct<T>& p) {
 template <typename T>
 void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
   constexpr int lanes = kLanes<T>;
-  for (std::int64_t i = 0; i < count; i += lanes) {
-    const std::int64_t valid = count - i < lanes ? count - i : lanes;
-    Vector<T> square[lanes];
+  Vector<T> square[lanes];
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
 #pragma GCC unroll 16
-    for (int r = 0; r < lanes; ++r)
-      square[r] = r < valid ? load(sums + (i + r) * lanes) : Vector<T>{};
-    T result[lanes];
-    store<T>(result, lane_sums(square));
-    for (std::int64_t r = 0; r < valid; ++r)
-      to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
+    for (int r = 0; r < lanes; ++r) square[r] = load(sums + (i + r) * lanes);
+    const Vector<T> result = lane_sums(square);
+    store<T>(to + i, accumulate ? load(to + i) + result : result);
   }
+  if (i == count) return;
+  for (int r = 0; r < lanes; ++r)
+    square[r] = i + r < count ? load(sums + (i + r) * lanes) : Vector<T>{};
+  T result[lanes];
+  store<T>(result, lane_sums(square));
+  for (int r = 0; i + r < count; ++r)
+    to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
 }
 
 template <typename T>

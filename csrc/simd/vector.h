@@ -93,6 +93,18 @@ PYNN_INLINE Vector<T> shuffle(typename VectorType<T>::type a, typename VectorTyp
   return shuffle<T>(a, b, index, std::make_integer_sequence<int, kLanes<T>>());
 }
 
+// Lanes kFirst ... kFirst + kCount.
+template <typename T, int kFirst, int... kLane>
+PYNN_INLINE void store_part(T* to, typename VectorType<T>::type v,
+                            std::integer_sequence<int, kLane...>) {
+  const auto part = __builtin_shufflevector(v, v, (kFirst + kLane)...);
+  __builtin_memcpy(to, &part, sizeof part);
+}
+template <typename T, int kFirst, int kCount>
+PYNN_INLINE void store_part(T* to, typename VectorType<T>::type v) {
+  store_part<T, kFirst>(to, v, std::make_integer_sequence<int, kCount>());
+}
+
 // Every other piece of kSize lanes of a and b, from the first (kFirst = 0) or the second (1) on.
 template <typename T, int kSize, int kFirst>
 PYNN_INLINE Vector<T> every_other(typename VectorType<T>::type a, typename VectorType<T>::type b) {
@@ -111,20 +123,20 @@ PYNN_INLINE Vector<T> interleave_high(typename VectorType<T>::type a,
   return shuffle<T>(a, b, [](int i) { return kLanes<T> / 2 + i / 2 + i % 2 * kLanes<T>; });
 }
 
-// Transposes a square of registers: log2(lanes) perfect shuffles of its rows.
-template <typename T>
-PYNN_INLINE void transpose(Vector<T> (&rows)[kLanes<T>]) {
-  constexpr int lanes = kLanes<T>;
+// Transposes registers by log2(R) perfect shuffles. Where they are fewer than they have lanes, each
+// gets several columns, one after the other.
+template <typename T, int R>
+PYNN_INLINE void transpose(Vector<T> (&rows)[R]) {
 #pragma GCC unroll 4
-  for (int stage = 1; stage < lanes; stage *= 2) {
-    Vector<T> shuffled[lanes];
+  for (int stage = 1; stage < R; stage *= 2) {
+    Vector<T> shuffled[R];
 #pragma GCC unroll 8
-    for (int i = 0; i < lanes / 2; ++i) {
-      shuffled[2 * i] = interleave_low<T>(rows[i], rows[i + lanes / 2]);
-      shuffled[2 * i + 1] = interleave_high<T>(rows[i], rows[i + lanes / 2]);
+    for (int i = 0; i < R / 2; ++i) {
+      shuffled[2 * i] = interleave_low<T>(rows[i], rows[i + R / 2]);
+      shuffled[2 * i + 1] = interleave_high<T>(rows[i], rows[i + R / 2]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < lanes; ++i) rows[i] = shuffled[i];
+    for (int i = 0; i < R; ++i) rows[i] = shuffled[i];
   }
 }
 
