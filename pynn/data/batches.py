@@ -12,6 +12,7 @@ from pynn.data import _batches
 from pynn.data.splits import check_seed
 from pynn.errors import DTypeError, LabelError, ShapeError
 from pynn.graph import plain_array
+from pynn.memory import aligned_zeros
 
 Array = NDArray[Any]
 
@@ -130,7 +131,7 @@ class Batches:
         rows_of_images = _as_rows(images)
         bytes_of_labels = _as_rows(labels).view(np.uint8)
         most = min(self.batch_size, len(order))
-        buffers = [self._empty(most) for _ in range(2)] if self.reuse else []
+        buffers = [self._buffers(most) for _ in range(2)] if self.reuse else []
         for number, begin in enumerate(range(0, len(order), self.batch_size)):
             rows = order[begin : begin + self.batch_size]
             if self.drop_last and len(rows) < self.batch_size:
@@ -146,6 +147,10 @@ class Batches:
     def _empty(self, rows: int) -> tuple[Array, Array]:
         x = np.empty((rows, *self.images.shape[1:]), self.dtype)
         return x, np.empty((rows, *self.labels.shape[1:]), self.labels.dtype)
+
+    def _buffers(self, rows: int) -> tuple[Array, Array]:
+        x, y = self._empty(rows)
+        return aligned_zeros(x.shape, x.dtype), y
 
 
 def checked_order(order: ArrayLike, count: int) -> NDArray[np.int64]:

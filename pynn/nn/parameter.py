@@ -11,6 +11,7 @@ import numpy as np
 from pynn.errors import DTypeError, ShapeError
 from pynn.graph import Array, Shape, Stored, real_array
 from pynn.locks import lock_across_forks
+from pynn.memory import LINE_BYTES, aligned_zeros
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -49,7 +50,8 @@ class Twin(Protocol):
 
 
 class Segment:
-    """One flat buffer of parameters, and one of the same layout for their gradients.
+    """One flat buffer of parameters, and one of the same layout for their gradients. Each begins
+    with a line of the cache; between them are zeros, whose gradients are zeros.
 
     Args:
         parameters: in their order.
@@ -61,19 +63,29 @@ class Segment:
     """
 
     def __init__(self, parameters: list[Parameter], data: Array | None = None) -> None:
-        size = sum(parameter.size for parameter in parameters)
-        self._data: Array = np.empty(size, parameters[0].dtype) if data is None else data
+        dtype = parameters[0].dtype
+        self._line = LINE_BYTES // dtype.itemsize
+        if data is None:
+            data = aligned_zeros((sum(map(self._room, parameters)),), dtype)
+        self._data: Array = data
         self.twin: Twin | None = None
         self.updates = 0
         self._gradients: Array | None = None
         offset = 0
         for parameter in parameters:
             parameter._move_to(self, offset)
-            offset += parameter.size
+            offset += self._room(parameter)
+
+    def _room(self, parameter: Parameter) -> int:
+        return -(-parameter.size // self._line) * self._line
+
+    def end(self, parameter: Parameter) -> int:
+        """Where the parameter ends that comes next, or this one, if it is the last."""
+        return min(parameter.offset + self._room(parameter), self._data.size)
 
     @property
     def data(self) -> Array:
-        """The parameters, shape (size,)."""
+        """The parameters and what is between them, shape (size,)."""
         if self.twin is not None:
             self.twin.to_host()
         return self._data
@@ -82,7 +94,7 @@ class Segment:
     def gradients(self) -> Array:
         """The gradient buffer, allocated when it is first asked for."""
         if self._gradients is None:
-            self._gradients = np.zeros_like(self._data)
+            self._gradients = aligned_zeros(self._data.shape, self._data.dtype)
         return self._gradients
 
 

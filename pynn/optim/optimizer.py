@@ -13,6 +13,7 @@ import numpy as np
 from pynn.backends import kernels
 from pynn.errors import FormatError, NonFiniteError, ShapeError
 from pynn.graph import Array, Stored, real_array
+from pynn.memory import aligned_zeros
 from pynn.nn.parameter import Parameter, Segment, Twin, flatten
 
 Parameters = Iterable[Parameter] | Iterable[dict[str, Any]]
@@ -345,7 +346,7 @@ class Optimizer:
         for name in {*names, *slots.arrays}:
             key = (id(segment), name)
             if key not in self._buffers:
-                self._buffers[key] = np.zeros_like(segment.data)
+                self._buffers[key] = aligned_zeros(segment.data.shape, segment.data.dtype)
             view = self._buffers[key][begin:end].reshape(parameter.shape)
             old = slots.arrays.get(name)
             if old is not view:
@@ -362,8 +363,9 @@ class Optimizer:
                 continue
             slots = self._slots[parameter]
             slots.steps += 1
-            begin, end = parameter.offset, parameter.offset + parameter.size
             segment, steps = parameter.segment, slots.steps
+            assert segment is not None
+            begin, end = parameter.offset, segment.end(parameter)
             if (
                 pending
                 and pending[-1][0] is segment

@@ -146,6 +146,10 @@ def test_order_does_not_depend_on_the_batch_size():
     assert rows_of(Batches(*data(50), 7)) == rows_of(Batches(*data(50), 50))
 
 
+def test_reused_buffers_begin_with_a_line_of_the_cache():
+    assert all(x.ctypes.data % 64 == 0 for x, _ in Batches(*data(12), 3, reuse=True))
+
+
 def test_fresh_arrays_and_reused_buffers():
     kept = [x for x, _ in Batches(*data(12), 3)]
     assert all(not np.shares_memory(a, b) for a, b in itertools.combinations(kept, 2))

@@ -320,17 +320,42 @@ def test_a_shared_layer_is_one_parameter_and_its_gradients_add():
     pynn.testing.gradcheck(model, X)
 
 
-def test_parameters_lie_in_one_flat_buffer():
-    model = Net()
-    model(X)
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_parameters_lie_in_one_flat_buffer_each_from_a_line_of_the_cache_on(dtype, fused):
+    model = Net().astype(dtype)
+    optimizer = optim.Adam(model.parameters(), lr=0.1, weight_decay=0.5)
+    step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, keep_gradients=not fused)
+    for _ in range(3):
+        step(X.astype(dtype), np.arange(len(X)) % 3)
     segments = {p.segment for p in model.parameters()}
     assert len(segments) == 1
     flat = segments.pop().data
-    np.testing.assert_array_equal(
-        flat, np.concatenate([p.data.ravel() for p in model.parameters()])
-    )
+    for state in optimizer._slots[model.a.weight].arrays.values():
+        assert state.ctypes.data % 64 == 0
+    between = np.ones(flat.shape, bool)
+    end = 0
+    for p in model.parameters():
+        assert p.data.ctypes.data % 64 == 0
+        begin = (p.data.ctypes.data - flat.ctypes.data) // flat.itemsize
+        assert end <= begin < end + 64 // flat.itemsize
+        end = begin + p.size
+        between[begin:end] = False
+        np.testing.assert_array_equal(flat[begin:end], p.data.ravel())
+    assert not flat[between].any()
     flat[:] = 0
     assert not model.a.weight.data.any()
+
+
+def test_neighbours_are_updated_in_one_pass():
+    model = Net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    model(X)
+    for p in model.parameters():
+        p.grad = np.ones(p.shape)
+    optimizer.step()
+    [span] = optimizer._spans(optimizer.param_groups[0])
+    assert span.data.size == model.a.weight.segment.data.size
 
 
 @pytest.mark.parametrize("run", ["trained", "by_hand", "called"])
