@@ -66,11 +66,13 @@ Taps backward_taps(std::int64_t pixel, std::int64_t stride, std::int64_t before,
 std::int64_t strips_of(const Sweep& sweep, const Layout& from, const Layout& to,
                        std::int64_t groups, std::int64_t element_bytes) {
   constexpr std::int64_t kCacheBytes = 128 * 1024;  // of what a strip reads, and of what it writes
+  constexpr std::int64_t kEven = 4;                 // threads that a few strips are shared by
   std::int64_t pixels = 0;
   for (const PixelClass& c : sweep.classes) pixels += static_cast<std::int64_t>(c.b_columns.size());
   const std::int64_t bytes = std::max(from.block(), to.block()) / groups * element_bytes;
-  const std::int64_t wanted =
+  std::int64_t wanted =
       std::max(kUnits / std::max<std::int64_t>(to.blocks() * groups, 1), bytes / kCacheBytes);
+  if (wanted > 1 && wanted < 2 * kEven) wanted = (wanted + kEven - 1) / kEven * kEven;
   return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(pixels / 16, 1));
 }
 

@@ -126,8 +126,7 @@ void sum_lanes(std::int64_t count, const T* sums, bool accumulate, T* to) {
     square[r] = i + r < count ? load(sums + (i + r) * lanes) : Vector<T>{};
   T result[lanes];
   store<T>(result, lane_sums(square));
-  for (int r = 0; i + r < count; ++r)
-    to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
+  for (int r = 0; i + r < count; ++r) to[i + r] = accumulate ? to[i + r] + result[r] : result[r];
 }
 
 template <typename T>
