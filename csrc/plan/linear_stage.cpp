@@ -280,7 +280,7 @@ class LinearStage final : public Stage<T> {
     const auto& kernels = isa_table<T>().outer_product;
     const std::optional<GradientStep<T>> step = dw.update().step();
     constexpr std::int64_t kUnits = 32;  // so that threads have about equal work
-    constexpr std::int64_t kPanelBytes = 512 * 1024, kNearWeights = 512 * 1024;
+    constexpr std::int64_t kPanelBytes = 512 * 1024, kNearWeights = 512 * 1024, kNearLines = 128;
     constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
     const bool in_rows = blocks_ <= 2 || (!step && inputs_ * outputs_ * kBytes > kNearWeights);
     const std::int64_t column_bytes = samples_ * kBlockLanes * kBytes;
@@ -304,7 +304,9 @@ class LinearStage final : public Stage<T> {
                      if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
                      const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
                      const std::int64_t first = row * inputs_ + column * kBlockLanes;
-                     for (std::int64_t r = 0; in_rows && r < part.rows; ++r)
+                     // Before the product, if it all stays; else its tiles fetch what they need.
+                     const bool stays = in_rows || part.rows * part.columns <= kNearLines;
+                     for (std::int64_t r = 0; stays && r < part.rows; ++r)
                        dw.prefetch(first + r * inputs_, count);
                      part.a += row * product.a_row;
                      part.b_columns += column;

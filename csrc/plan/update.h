@@ -9,6 +9,7 @@
 #include "kernels/adam.h"
 #include "kernels/rmsprop.h"
 #include "kernels/sgd.h"
+#include "runtime/prefetch.h"
 #include "simd/isa_table.h"
 
 namespace pynn {
@@ -27,7 +28,7 @@ struct Update {
     constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
     for (T* const array : {p, state[0], state[1]})
       for (std::int64_t i = 0; array && i < count; i += kLine)
-        __builtin_prefetch(array + first + i, 1);
+        prefetch_to_write(array + first + i);
   }
 
   // Plain gradient descent, which needs no state; else nothing.

@@ -1,5 +1,6 @@
 #include "simd/outer_product.h"
 
+#include "runtime/prefetch.h"
 #include "simd/pack.h"
 
 namespace pynn::PYNN_ISA {
@@ -279,7 +280,7 @@ void run(const OuterProduct<T>& p) {
     const std::int64_t last = (end + per_column - 1) / per_column;
     for (std::int64_t r = 0; r < rows; ++r, c += p.c_row)
       for (std::int64_t j = begin / per_column; j < last; ++j)
-        __builtin_prefetch(c + p.c_columns[j], 1);
+        prefetch_to_write(c + p.c_columns[j]);
   };
 
   std::int64_t k = 0;
