@@ -101,7 +101,10 @@ class LinearStage final : public Stage<T> {
   // y^T = w x^T where the outputs are fewer than a block has lanes: dot products along the inputs,
   // of w and x as they lie.
   void forward_along_rows(const Run<T>& run, BlockRange blocks) const {
-    const T* const bias = layer_.bias(run);
+    const T *const bias = layer_.bias(run), *const w = layer_.weights(run);
+    // Other threads have just updated some of them: they come from there as many as can at once.
+    for (std::int64_t i = 0; i < outputs_ * inputs_; i += 64 / std::int64_t{sizeof(T)})
+      __builtin_prefetch(w + i);
     for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
       const std::int64_t first = block * kBlockLanes;
       const std::int64_t count = std::min(kBlockLanes, samples_ - first);

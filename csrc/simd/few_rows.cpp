@@ -9,7 +9,7 @@ namespace {
 // registers, and there must be enough sums to hide the latency of an addition.
 #if defined(__AVX512F__) || defined(__aarch64__)
 template <int R>
-constexpr int kTileOutputs = R <= 2 ? 8 : 4;
+constexpr int kTileOutputs = R <= 2 ? 8 : 5;
 constexpr int kTileRows = 5;
 constexpr int kTileVectors = 4;  // of four rows of the weight gradient
 #else
@@ -21,7 +21,7 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
 constexpr int kGroup = 16;                   // outputs whose sums are finished together
-constexpr int kBand = 15;                    // of so many rows
+constexpr int kBand = 16;                    // of so many rows
 constexpr std::int64_t kFarBytes = 4 << 20;  // weights that do not stay near from call to call
 
 PYNN_INLINE float multiply_add(float a, float b, float c) {
@@ -34,10 +34,10 @@ PYNN_INLINE double multiply_add(double a, double b, double c) {
 // sums (R rows, kGroup outputs, lanes): the products of rows of x with rows of w, in as many parts
 // as a vector has lanes. Of the outputs, `count` are there; the last stands for the others. Inputs
 // are a vector or more.
-template <typename T, int R>
+template <typename T, int R, int outputs>
 void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
                   T* sums) {
-  constexpr int lanes = kLanes<T>, outputs = kTileOutputs<R>;
+  constexpr int lanes = kLanes<T>;
   constexpr std::int64_t ahead = 16 * 64 / sizeof(T);
   const T* rows[outputs];
 #pragma GCC unroll 8
@@ -73,15 +73,24 @@ void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* 
     for (int o = 0; o < outputs; ++o) store<T>(sums + (r * kGroup + o) * lanes, sum[r][o]);
 }
 
-// Of a few rows, all outputs of a group.
+template <typename T, int R, int outputs>
+void forward_tiles(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
+                   T* sums) {
+  for (std::int64_t o = 0; o < count; o += outputs)
+    forward_tile<T, R, outputs>(inputs, count - o, x, w + o * inputs, far, sums + o * kLanes<T>);
+}
+
+// Of a few rows, all outputs of a group, in as few tiles as possible.
 template <typename T, int R = kTileRows>
 void forward_group(std::int64_t rows, std::int64_t inputs, std::int64_t count, const T* x,
                    const T* w, bool far, T* sums) {
   if constexpr (R > 1) {
     if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, far, sums);
   }
-  for (std::int64_t o = 0; o < count; o += kTileOutputs<R>)
-    forward_tile<T, R>(inputs, count - o, x, w + o * inputs, far, sums + o * kLanes<T>);
+  constexpr int most = kTileOutputs<R>, fewer = most == 5 ? 4 : most;
+  if ((count + most - 1) / most < (count + fewer - 1) / fewer)
+    return forward_tiles<T, R, most>(inputs, count, x, w, far, sums);
+  forward_tiles<T, R, fewer>(inputs, count, x, w, far, sums);
 }
 
 // Rows that are shorter than a vector, with zeros behind them.
