@@ -27,8 +27,7 @@ struct Update {
   void prefetch(std::int64_t first, std::int64_t count) const {
     constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
     for (T* const array : {p, state[0], state[1]})
-      for (std::int64_t i = 0; array && i < count; i += kLine)
-        prefetch_to_write(array + first + i);
+      for (std::int64_t i = 0; array && i < count; i += kLine) prefetch_to_write(array + first + i);
   }
 
   // Plain gradient descent, which needs no state; else nothing.
