@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from pynn.graph import Array, Shape
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 LINE_BYTES = 64  # of a processor's cache, and of the widest vector
 
