@@ -71,33 +71,32 @@ void scatter(std::int64_t C, std::int64_t inner, const Places<L>& places, const 
 template <typename T, int L>
 void lines(const CrossEntropyTask<T>& task, std::int64_t first, int count, const T* x,
            std::int64_t x_step, T* g, std::int64_t g_step) {
-  using Label = typename ExpConstants<T>::Bits;  // as wide as T
   const std::int64_t C = task.C;
   const T uniform = task.smoothing / static_cast<T>(C), sharp = T(1) - task.smoothing;
-  Label label[L];
-  T own_mass[L];
+  std::int64_t label[L];  // 0 where it is ignored
+  T own_mass[L], largest[L], own[L];
   bool any_ignored = false;
   for (int lane = 0; lane < L; ++lane) {
     const std::int64_t value = task.labels[first + (lane < count ? lane : 0)];
     const bool ignored = value == task.ignored_label;
-    label[lane] = static_cast<Label>(value);
+    label[lane] = ignored ? 0 : value;
     own_mass[lane] = ignored ? T(0) : task.weight ? task.weight[value] * sharp : sharp;
+    own[lane] = x[label[lane] * x_step + lane];
     any_ignored = any_ignored || ignored;
   }
-  T largest[L], own[L];
-  for (int lane = 0; lane < L; ++lane) own[lane] = largest[lane] = x[lane];
+  for (int lane = 0; lane < L; ++lane) largest[lane] = x[lane];
   for (std::int64_t j = 1; j < C; ++j) {
     const T* const x_j = x + j * x_step;
-    for (int lane = 0; lane < L; ++lane) {
+#pragma GCC unroll 1  // unrolled, it would not become vector code
+    for (int lane = 0; lane < L; ++lane)
       largest[lane] = x_j[lane] > largest[lane] ? x_j[lane] : largest[lane];
-      own[lane] = label[lane] == static_cast<Label>(j) ? x_j[lane] : own[lane];
-    }
   }
 
   // mass: A; product: sum_j t_j d_j.
   T mass[L] = {}, product[L] = {};
   for (std::int64_t j = 0; j < C && task.smoothing > T(0); ++j) {
     const T t = task.weight ? task.weight[j] * uniform : uniform;
+#pragma GCC unroll 1
     for (int lane = 0; lane < L; ++lane) {
       mass[lane] += t;
       product[lane] += t * (x[j * x_step + lane] - largest[lane]);
@@ -138,11 +137,9 @@ void lines(const CrossEntropyTask<T>& task, std::int64_t first, int count, const
   for (std::int64_t j = 0; j < C; ++j) {
     T* const g_j = g + j * g_step;
     const T spread = task.gradient_scale * uniform * (task.weight ? task.weight[j] : T(1));
-    for (int lane = 0; lane < L; ++lane) {
-      const T others = g_j[lane] * scale[lane] - spread;
-      g_j[lane] = label[lane] == static_cast<Label>(j) ? others - own_mass[lane] : others;
-    }
+    for (int lane = 0; lane < L; ++lane) g_j[lane] = g_j[lane] * scale[lane] - spread;
   }
+  for (int lane = 0; lane < L; ++lane) g[label[lane] * g_step + lane] -= own_mass[lane];
   for (int lane = 0; lane < count && any_ignored; ++lane)
     if (task.labels[first + lane] == task.ignored_label)
       for (std::int64_t j = 0; j < C; ++j) g[j * g_step + lane] = T(0);
@@ -157,6 +154,7 @@ void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
   T largest[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) largest[lane] = tile[lane];
   for (std::int64_t j = 1; j < C; ++j)
+#pragma GCC unroll 1
     for (int lane = 0; lane < kLanes; ++lane) {
       const T value = tile[j * kLanes + lane];
       largest[lane] = value > largest[lane] ? value : largest[lane];
@@ -168,6 +166,7 @@ void to_gradient(const CrossEntropyTask<T>& task, std::int64_t first, int count,
   T* target = tile + C * kLanes;  // (C, kLanes)
   for (std::int64_t j = 0; j < C; ++j) {
     const T weight = task.weight ? task.weight[j] : T(1);
+#pragma GCC unroll 1
     for (int lane = 0; lane < kLanes; ++lane) {
       T& t = target[j * kLanes + lane];
       t = (t * sharp + uniform) * weight;
