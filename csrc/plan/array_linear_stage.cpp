@@ -23,7 +23,9 @@ class ArrayLinearStage final : public Stage<T> {
   }
 
   void forward(const Run<T>& run, BlockRange) const override {
-    const bool backwards = backwards_.load(std::memory_order_relaxed);
+    // The weights that were read last, and are still in the cache, come first in what follows: the
+    // update, which walks forward, or the next pass.
+    const bool backwards = layer_.needs_dw || backwards_.load(std::memory_order_relaxed);
     backwards_.store(!backwards, std::memory_order_relaxed);
     threaded::linear(shape_, x_.at(run), layer_.weights(run), layer_.bias(run), layer_.relu,
                      backwards, run.at(layer_.y_data));

@@ -75,22 +75,25 @@ void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* 
 
 template <typename T, int R, int outputs>
 void forward_tiles(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
-                   T* sums) {
-  for (std::int64_t o = 0; o < count; o += outputs)
+                   bool backwards, T* sums) {
+  const std::int64_t tiles = (count + outputs - 1) / outputs;
+  for (std::int64_t i = 0; i < tiles; ++i) {
+    const std::int64_t o = (backwards ? tiles - 1 - i : i) * outputs;
     forward_tile<T, R, outputs>(inputs, count - o, x, w + o * inputs, far, sums + o * kLanes<T>);
+  }
 }
 
 // Of a few rows, all outputs of a group, in as few tiles as possible.
 template <typename T, int R = kTileRows>
 void forward_group(std::int64_t rows, std::int64_t inputs, std::int64_t count, const T* x,
-                   const T* w, bool far, T* sums) {
+                   const T* w, bool far, bool backwards, T* sums) {
   if constexpr (R > 1) {
-    if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, far, sums);
+    if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, far, backwards, sums);
   }
   constexpr int most = kTileOutputs<R>, fewer = most == 5 ? 4 : most;
   if ((count + most - 1) / most < (count + fewer - 1) / fewer)
-    return forward_tiles<T, R, most>(inputs, count, x, w, far, sums);
-  forward_tiles<T, R, fewer>(inputs, count, x, w, far, sums);
+    return forward_tiles<T, R, most>(inputs, count, x, w, far, backwards, sums);
+  forward_tiles<T, R, fewer>(inputs, count, x, w, far, backwards, sums);
 }
 
 // Rows that are shorter than a vector, with zeros behind them.
@@ -127,7 +130,7 @@ void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const 
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t row = rows * tile / tiles;
         forward_group<T>(rows * (tile + 1) / tiles - row, inputs, count, x_band + row * inputs,
-                         w_group, far, sums + row * kGroup * lanes);
+                         w_group, far, backwards, sums + row * kGroup * lanes);
       }
       for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t o = 0; o < count; o += lanes) {
@@ -203,20 +206,27 @@ void backward_input(const FewRowsShape& s, std::int64_t begin, std::int64_t end,
   }
 }
 
+// What the elements of the weight gradient go to: the gradient, what is added to it, or the
+// weights, which take a step.
+enum class Write { gradient, sum, step };
+
 template <typename T>
-PYNN_INLINE Vector<T> written(bool add, const GradientStep<T>* step, const T* dw,
-                              typename VectorType<T>::type gradient) {
-  if (step) {
+struct Writer {
+  Write write;
+  Vector<T> rate, decay;
+
+  PYNN_INLINE Vector<T> operator()(const T* dw, typename VectorType<T>::type gradient) const {
+    if (write == Write::gradient) return gradient;
     const Vector<T> before = load(dw);
-    return before - broadcast(step->rate) * (gradient + broadcast(step->decay) * before);
+    if (write == Write::sum) return before + gradient;
+    return before - rate * (gradient + decay * before);
   }
-  return add ? load(dw) + gradient : gradient;
-}
+};
 
 // dw (R, V vectors), or where V is 0, as many elements as are `left`, less than a vector.
 template <typename T, int R, int V>
-PYNN_INLINE void weight_tile(const FewRowsShape& s, const T* dy, const T* x, bool add,
-                             const GradientStep<T>* step, std::int64_t left, T* dw) {
+PYNN_INLINE void weight_tile(const FewRowsShape& s, const T* dy, const T* x,
+                             const Writer<T>& written, std::int64_t left, T* dw) {
   constexpr int lanes = kLanes<T>, vectors = V ? V : 1;
   Vector<T> sum[R][vectors] = {};
   T edge[lanes] = {};
@@ -238,33 +248,37 @@ PYNN_INLINE void weight_tile(const FewRowsShape& s, const T* dy, const T* x, boo
     for (int v = 0; v < vectors; ++v) {
       T* const to = dw + r * s.inputs + v * lanes;
       if (V > 0) {
-        store<T>(to, written(add, step, to, sum[r][v]));
+        store<T>(to, written(to, sum[r][v]));
       } else {
         copy_run(left, to, edge);
-        store<T>(edge, written(add, step, edge, sum[r][v]));
+        store<T>(edge, written(edge, sum[r][v]));
         copy_run(left, edge, to);
       }
     }
 }
 
 template <typename T, int R>
-void weight_rows(const FewRowsShape& s, const T* dy, const T* x, bool add,
-                 const GradientStep<T>* step, T* dw) {
+void weight_rows(const FewRowsShape& s, const T* dy, const T* x, const Writer<T>& written, T* dw) {
   constexpr int lanes = kLanes<T>, wide = kTileVectors;
+  const Writer<T> local = written;
   std::int64_t i = 0;
   for (; i + wide * lanes <= s.inputs; i += wide * lanes)
-    weight_tile<T, R, wide>(s, dy, x + i, add, step, 0, dw + i);
-  for (; i + lanes <= s.inputs; i += lanes)
-    weight_tile<T, R, 1>(s, dy, x + i, add, step, 0, dw + i);
-  if (i < s.inputs) weight_tile<T, R, 0>(s, dy, x + i, add, step, s.inputs - i, dw + i);
+    weight_tile<T, R, wide>(s, dy, x + i, local, 0, dw + i);
+  for (; i + lanes <= s.inputs; i += lanes) weight_tile<T, R, 1>(s, dy, x + i, local, 0, dw + i);
+  if (i < s.inputs) weight_tile<T, R, 0>(s, dy, x + i, local, s.inputs - i, dw + i);
 }
 
 template <typename T>
 void backward_weight(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* dy,
                      const T* x, bool add, const GradientStep<T>* step, T* dw) {
+  const Writer<T> written = {step  ? Write::step
+                             : add ? Write::sum
+                                   : Write::gradient,
+                             broadcast(step ? step->rate : T(0)),
+                             broadcast(step ? step->decay : T(0))};
   std::int64_t o = begin;
-  for (; o + 4 <= end; o += 4) weight_rows<T, 4>(s, dy + o, x, add, step, dw + o * s.inputs);
-  for (; o < end; ++o) weight_rows<T, 1>(s, dy + o, x, add, step, dw + o * s.inputs);
+  for (; o + 4 <= end; o += 4) weight_rows<T, 4>(s, dy + o, x, written, dw + o * s.inputs);
+  for (; o < end; ++o) weight_rows<T, 1>(s, dy + o, x, written, dw + o * s.inputs);
 }
 
 }  // namespace
