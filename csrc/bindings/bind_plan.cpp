@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -146,9 +147,11 @@ class AnyPass {
   // the number of threads is not the one that was planned for.
   virtual py::object forward_all(py::handle x) = 0;
   virtual void backward_all(const py::array& gradient, int node) = 0;
-  // Forward, cross-entropy, backward and updates: the loss and the output. Where the loss is not
-  // finite, nothing is updated. None as above, and where the target is not labels (N,).
+  // Forward, cross-entropy, backward and updates: the loss. Where it is not finite, nothing is
+  // updated. None as above, and where the target is not labels (N,).
   virtual py::object step_on_labels(py::handle x, py::handle target) = 0;
+  // The output of the last such step whose loss was finite.
+  virtual py::array output() const = 0;
   virtual void release() = 0;
   virtual py::array read(int value) = 0;
   virtual void write(int value, const py::array& array) = 0;
@@ -277,6 +280,7 @@ class TypedPass final : public AnyPass {
                                             labels_shape_, shape[1], ignore_index_);
     const T* const x_data = data<T>(py::reinterpret_borrow<py::array>(x));
     losses_.resize(static_cast<std::size_t>(shape[0]));
+    output_rows_.resize(static_cast<std::size_t>(element_count(shape)));
     CrossEntropyTask<T> task{};
     task.positions = shape[0];
     task.C = shape[1];
@@ -285,8 +289,6 @@ class TypedPass final : public AnyPass {
     task.ignored_label = ignore_index_.value_or(-1);
     task.smoothing = static_cast<T>(smoothing_);
     task.loss = losses_.data();
-    py::array result = empty<T>(shape);
-    T* const rows = mutable_data<T>(result);
     double loss = 0;
     {
       const ReleaseGil nogil(plan_.work());
@@ -295,13 +297,20 @@ class TypedPass final : public AnyPass {
       task.gradient_scale = static_cast<T>(factor);
       plan_.set_input(run_, input_, x_data);
       plan_.forward_with_loss(run_, task);
-      plan_.read(run_, output_, rows);
       if (factor != 0)
         for (const T part : losses_) loss += static_cast<double>(part);
       loss *= factor;
-      if (std::isfinite(loss)) plan_.backward_from_loss(run_);
+      if (std::isfinite(loss)) {
+        plan_.read(run_, output_, output_rows_.data());
+        plan_.backward_from_loss(run_);
+      }
     }
-    return py::make_tuple(loss, std::move(result));
+    return py::float_(loss);
+  }
+  py::array output() const override {
+    py::array array = empty<T>(plan_.value(output_).shape);
+    std::copy(output_rows_.begin(), output_rows_.end(), mutable_data<T>(array));
+    return array;
   }
   void release() override { inputs_held_.clear(); }
   py::array read(int value) override {
@@ -351,6 +360,7 @@ class TypedPass final : public AnyPass {
   std::optional<std::int64_t> ignore_index_;
   bool mean_ = true;
   std::vector<T> losses_;                                             // of each sample
+  std::vector<T> output_rows_;                                        // of a step on labels
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
 };
@@ -432,6 +442,7 @@ void bind_plan(py::module_& m) {
       .def("forward_all", &AnyPass::forward_all, "x"_a)
       .def("backward_all", &AnyPass::backward_all, "gradient"_a, "node"_a)
       .def("step_on_labels", &AnyPass::step_on_labels, "x"_a, "target"_a)
+      .def("output", &AnyPass::output)
       .def("release", &AnyPass::release)
       .def("read", &AnyPass::read, "value"_a)
       .def("write", &AnyPass::write, "value"_a, "array"_a)

@@ -305,12 +305,13 @@ class FusedPass:
         # The output for an input; None where it is not an array that the pass takes, or where the
         # number of threads has changed.
         self.forward = run.forward_all
-        # Forward, loss, backward and updates, given an input and labels: the loss and the output.
-        # Where the loss is not finite, nothing is updated. None as above, and where the labels are
-        # not (N,).
+        # Forward, loss, backward and updates, given an input and labels: the loss. Where it is not
+        # finite, nothing is updated. None as above, and where the labels are not (N,).
         self.step_on_labels = run.step_on_labels
+        # The output of the last such step whose loss was finite, a copy.
+        self.output = run.output
+        self.draws = _draws(graph)  # whether `set_stream` is needed before each step
         self._last = len(graph.nodes) - 1
-        self._random = _draws(graph)
         # What the pass has been told.
         self._settings: Sequence[tuple[Any, ...]] = ()
         self._loss: LabelLoss | None = None
@@ -322,18 +323,18 @@ class FusedPass:
                 group, memory = arrays[variable]
                 run.set_update(number, group, memory)
 
-    def prepare(
-        self, seed: int, step: int, settings: Sequence[tuple[Any, ...]], loss: LabelLoss | None
-    ) -> None:
-        """Before a step: what random nodes draw from, the settings of each group's update, and the
-        loss, if it is part of the step."""
-        if self._random:
-            self._run.set_stream(seed, step & 0xFFFFFFFF, 0)
+    def set_stream(self, seed: int, step: int) -> None:
+        """What random nodes draw from."""
+        self._run.set_stream(seed, step & 0xFFFFFFFF, 0)
+
+    def prepare(self, settings: Sequence[tuple[Any, ...]], loss: LabelLoss | None) -> None:
+        """Before a step: the settings of each group's update, and the loss, if it is part of the
+        step."""
         if settings != self._settings:
             for group, values in enumerate(settings):
                 self._run.set_settings(group, *values)
             self._settings = settings
-        if loss is not None and loss != self._loss:
+        if loss is not self._loss and loss is not None:
             self._run.set_loss(*loss)
             self._loss = loss
 

@@ -309,7 +309,7 @@ class Module:
         if is_tracing():
             return nullcontext()
         turn: Turn | None = self.__dict__.get(_turn_name)
-        return (turn or self._turn()).to_train()
+        return self._turn().to_train() if turn is None else turn.to_train()
 
     def _turn_to_read(self) -> AbstractContextManager[object]:
         """Nobody trains this model meanwhile."""

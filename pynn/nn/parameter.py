@@ -51,7 +51,7 @@ class Twin(Protocol):
 
 class Segment:
     """One flat buffer of parameters, and one of the same layout for their gradients. Each begins
-    with a line of the cache; between them are zeros, whose gradients are zeros.
+    with a line of the cache; the room between them is updated with them, and means nothing.
 
     Args:
         parameters: in their order.

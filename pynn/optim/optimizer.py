@@ -45,6 +45,8 @@ class FusedGroup:
 
     Attributes:
         arrays: for each parameter that gets a gradient, its data and its state.
+        slots: the states of these parameters.
+        segments: the flat buffers they lie in.
     """
 
     def __init__(self, optimizer: Optimizer, index: int, trained: Collection[Stored]) -> None:
@@ -59,8 +61,8 @@ class FusedGroup:
         self._limits = self.limits()
         self._all, self._params = optimizer._slots, list(self._group["params"])
         parameters = [parameter for parameter in self._params if parameter in trained]
-        self._slots = [optimizer._slots[parameter] for parameter in parameters]
-        self._segments = list(
+        self.slots = [optimizer._slots[parameter] for parameter in parameters]
+        self.segments = list(
             {id(p.segment): p.segment for p in parameters if p.segment is not None}.values()
         )
         self.arrays: dict[Parameter, list[Any]] = {
@@ -68,16 +70,8 @@ class FusedGroup:
                 parameter.data,
                 *(name and slots.arrays[name] for name in self._names),
             ]
-            for parameter, slots in zip(parameters, self._slots, strict=True)
+            for parameter, slots in zip(parameters, self.slots, strict=True)
         }
-
-    def to_host(self) -> None:
-        """Bring back what a device has changed."""
-        for segment in self._segments:
-            if segment.twin is not None:
-                segment.twin.to_host()
-        if self._optimizer._twins:
-            self._optimizer._to_host()
 
     def twins(self, parameter: Parameter, make: Callable[[Array], Any]) -> list[Any]:
         """The copies on a device of a parameter's state arrays, whole ones of its segment's layout;
@@ -97,20 +91,20 @@ class FusedGroup:
 
     def next_settings(self, count: int) -> list[tuple[Any, ...]]:
         """The settings of the next updates, if nothing is changed meanwhile."""
-        steps = self._slots[0].steps
+        steps = self.slots[0].steps
         return [
             (self._optimizer._rule, *self._optimizer._settings(self._group, steps + number))
             for number in range(1, count + 1)
         ]
 
     def settings(self) -> tuple[Any, ...] | None:
-        """The settings of the next update; None where the optimiser has changed since, or its
-        parameters have seen different numbers of updates.
+        """The settings of the next update; None where the optimiser has changed since, or where
+        they depend on the number of updates and its parameters have seen different ones.
 
         Raises:
             ValueError: a hyper-parameter has become senseless.
         """
-        optimizer, group, steps = self._optimizer, self._group, self._slots[0].steps
+        optimizer, group = self._optimizer, self._group
         groups = optimizer.param_groups
         if (
             optimizer._slots is not self._all
@@ -126,22 +120,15 @@ class FusedGroup:
                 return None
             optimizer._check(group)
             self._seen = group | {"params": self._params}
-        for slots in self._slots:
-            if slots.steps != steps:
-                return None
         if self._settings is not None:
             return self._settings
+        steps = self.slots[0].steps
+        if any(slots.steps != steps for slots in self.slots):
+            return None
         settings = (optimizer._rule, *optimizer._settings(group, steps + 1))
         if not optimizer._counts_updates:
             self._settings = settings
         return settings
-
-    def updated(self, times: int = 1) -> None:
-        """Say that every parameter has been updated."""
-        for slots in self._slots:
-            slots.steps += times
-        for segment in self._segments:
-            segment.updates += times
 
 
 class Optimizer:
@@ -278,7 +265,7 @@ class Optimizer:
             self._check(group)
         self._check_limits()
         self._lay_out()
-        self._to_host()
+        self.to_host()
         self._clip()
         update = getattr(kernels(), f"{self._rule}_update")
         for group in self.param_groups:
@@ -314,7 +301,8 @@ class Optimizer:
             self._twins[key] = make(self._buffers[key])
         return self._twins[key]
 
-    def _to_host(self) -> None:
+    def to_host(self) -> None:
+        """Bring back the state that a device has changed."""
         for twin in self._twins.values():
             twin.to_host()
 
@@ -342,7 +330,7 @@ class Optimizer:
     def _place(self, parameter: Parameter, slots: _Slots, names: Sequence[str]) -> None:
         segment, begin, end = parameter.segment, parameter.offset, parameter.offset + parameter.size
         assert segment is not None
-        self._to_host()
+        self.to_host()
         for name in {*names, *slots.arrays}:
             key = (id(segment), name)
             if key not in self._buffers:
@@ -405,7 +393,7 @@ class Optimizer:
             A dictionary with "groups", the hyper-parameters of each group; "state", for each
             parameter in order its arrays by name; and "steps", the number of updates of each.
         """
-        self._to_host()
+        self.to_host()
         parameters = list(self._parameters())
         empty = _Slots({})
         return {
@@ -478,7 +466,7 @@ class Optimizer:
         self._slots, self._buffers, self._twins = taken, {}, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        self._to_host()
+        self.to_host()
         state = self.__dict__.copy()
         state["_slots"] = {
             parameter: _Slots(

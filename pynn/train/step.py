@@ -74,6 +74,9 @@ class FusedStep:
         self.graph, self.optimizer, self.groups = graph, optimizer, groups
         self.run, self.device = run, device
         self.made_for = made_for
+        self._slots = [slots for group in groups for slots in group.slots]
+        self._segments = list({id(s): s for group in groups for s in group.segments}.values())
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     @staticmethod
     def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
@@ -110,22 +113,34 @@ class FusedStep:
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed, or a
         device was lost."""
-        if self.device is not None and self.device.run.lost:
+        if self.device is None:
+            self._to_host()
+        elif self.device.run.lost:
             return None
         settings = []
         for group in self.groups:
-            if self.device is None:
-                group.to_host()
             values = group.settings()
             if values is None:
                 return None
             settings.append(values)
         return settings
 
+    def _to_host(self) -> None:
+        for segment in self._segments:
+            if segment.twin is not None:
+                segment.twin.to_host()
+        if self.optimizer._twins:
+            self.optimizer.to_host()
+
     def updated(self, times: int = 1) -> None:
-        """Say that as many updates are done."""
-        for group in self.groups:
-            group.updated(times)
+        """Say that as many updates are done, and forget gradients from before."""
+        for slots in self._slots:
+            slots.steps += times
+        for segment in self._segments:
+            segment.updates += times
+        for parameter in self._parameters:
+            if parameter._grad is not None:
+                parameter._grad = None
         if self.device is not None:
             self.device.updated(times)
 
@@ -161,7 +176,7 @@ class CompiledStep:
         self.accumulate, self.keep_gradients = accumulate, keep_gradients
         self.steps = 0
         self._output: Array | None = np.empty(0)
-        self._output_of: Any = None  # a pass on a device that has the output
+        self._output_of: Any = None  # a pass that has the output
         self.last_finite_loss: float | None = None
         self.accumulated = 0
         self._fused: dict[tuple[str, str, Shape], FusedStep | None] = {}
@@ -175,7 +190,8 @@ class CompiledStep:
     def output(self) -> Array:
         """What the model gave for the last batch, before the update."""
         if self._output is None:
-            self._output, self._output_of = self._output_of.output(), None
+            with self.model._turn_to_read():
+                self._output, self._output_of = self._output_of.output(), None
         return self._output
 
     @output.setter
@@ -198,11 +214,11 @@ class CompiledStep:
                 as before the step.
             ShapeError, DTypeError, LabelError: the batch does not fit; nothing has changed.
         """
-        if get_backend() == "cuda" and isinstance(x, cuda.Array):
+        backend, model = get_backend(), self.model
+        if backend == "cuda" and isinstance(x, cuda.Array):
             return float(self.epoch(x, y, range(len(x)), batch_size=len(x), scale=1.0)[0])
-        model = self.model
         with model._turn_to_train():
-            value = self._at_once(x, y)
+            value = self._at_once(x, y) if backend == "native" else None
             if value is None:
                 value = self._at_length(x, y)
             if model._run_tape is not None:
@@ -213,8 +229,8 @@ class CompiledStep:
             return value
 
     def _at_once(self, x: object, y: object) -> float | None:
-        """The loss of a batch like the last one, which has been trained on; None, and nothing done,
-        where that cannot be."""
+        """The loss of a batch like the last one, which has been trained on, on the native back end;
+        None, and nothing done, where that cannot be."""
         fused = self._last
         if (
             fused is None
@@ -223,7 +239,6 @@ class CompiledStep:
             or self._change is not latest_change()
             or self.accumulate > 1
             or self.keep_gradients
-            or get_backend() != "native"
         ):
             return None
         settings = fused.settings()
@@ -404,13 +419,14 @@ class CompiledStep:
         loss = self._train_on_labels(fused, settings, array, target)
         if loss is not None:
             return loss
-        fused.run.prepare(get_seed(), self.model._run_steps, settings, None)
+        if fused.run.draws:
+            fused.run.set_stream(get_seed(), self.model._run_steps)
+        fused.run.prepare(settings, None)
         output = fused.run.forward(array)
         if output is None:  # another thread has just changed what plans depend on
             return self._plain(array, target)
         value, gradient = self._loss_of(output, target)
         fused.run.backward(gradient)
-        self.optimizer.zero_grad()
         fused.updated()
         self.output = output
         return value
@@ -423,16 +439,16 @@ class CompiledStep:
         loss, run = self.loss.of_labels(), fused.run
         if loss is None or run is None or not run.takes_labels:
             return None
-        run.prepare(get_seed(), self.model._run_steps, settings, loss)
-        result = run.step_on_labels(x, y)
-        if result is None:
+        if run.draws:
+            run.set_stream(get_seed(), self.model._run_steps)
+        run.prepare(settings, loss)
+        value = run.step_on_labels(x, y)
+        if value is None:
             return None
-        value, output = result
         if not math.isfinite(value):
             self._check_finite(value)
-        self.optimizer.zero_grad()
         fused.updated()
-        self._output, self._output_of = output, None
+        self._output, self._output_of = None, run
         return value
 
     def _run_on_device(
@@ -449,7 +465,6 @@ class CompiledStep:
             value = device.step(array, target, loss, get_seed(), self.model._run_steps, settings)
             self._check_finite(value)
             self._output, self._output_of = None, device
-        self.optimizer.zero_grad()
         fused.updated()
         return value
 
