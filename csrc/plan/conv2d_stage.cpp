@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "plan/band_pool.h"
 #include "plan/kernel_columns.h"
 #include "plan/products.h"
 #include "plan/sweep.h"
@@ -47,6 +48,12 @@ bool has_small_halo(const Conv2dShape& shape) {
          std::max(x.left, x.right) <= shape.window.W + kMore;
 }
 
+bool can_pool(const Conv2dShape& shape, const Window& pool, bool winograd,
+              std::int64_t element_bytes) {
+  return pools_in_bands(pool, shape.O, element_bytes) && !KernelColumns::suits(shape) &&
+         !(winograd && suits_winograd(shape, Direction::forward));
+}
+
 namespace {
 
 template <typename T>
@@ -55,6 +62,7 @@ class Conv2dStage final : public Stage<T> {
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
       : shape_(node.shape), layer_(builder, node, gradients) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
+    if (node.pool) pool_.emplace(builder, *node.pool, node.relu, layer_.y);
     if (KernelColumns::suits(shape_)) {
       kernel_columns_.emplace(shape_, layer_.x, layer_.y);
       parts_ = builder.arena.add_blocks(
@@ -66,6 +74,7 @@ class Conv2dStage final : public Stage<T> {
       panels_ = builder.forward_scratch(winograd_forward_->weight_elements());
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
+      if (pool_) cut_into_bands(forward_, layer_.y, pool_->layout().height);
       if (reads_far(forward_, layer_.x)) {
         lay_in_panels(forward_, isa_table<T>().outer_product.rows);
         panels_ = builder.forward_scratch(panel_elements(forward_));
@@ -85,26 +94,16 @@ class Conv2dStage final : public Stage<T> {
     if (layer_.needs_dw) {
       shards_ = builder.backward_scratch(layer_.dy.blocks() * weight_count());
       builder.keep(node.x);
-      const Window& w = shape_.window;
-      if (weights_are_a_matrix()) return;
-      if (every_pixel_sees_all_taps(w)) {
-        for (std::int64_t kh = 0; kh < w.KH; ++kh)
-          for (std::int64_t kw = 0; kw < w.KW; ++kw)
-            shifts_.push_back(static_cast<std::int32_t>(layer_.dy.at(w.top - kh, w.left - kw)));
-        positions_ = multiples<std::int32_t>(w.W, kBlockLanes);
-        return;
-      }
-      for (std::int64_t c = 0; c < shape_.C / shape_.groups; ++c)
-        for (std::int64_t kh = 0; kh < w.KH; ++kh)
-          for (std::int64_t kw = 0; kw < w.KW; ++kw)
-            taps_.push_back(static_cast<std::int32_t>(
-                c * layer_.x.plane() +
-                layer_.x.at(kh * w.dilation_h - w.top, kw * w.dilation_w - w.left)));
-      for (std::int64_t oh = 0; oh < w.OH; ++oh)
-        for (std::int64_t ow = 0; ow < w.OW; ++ow)
-          positions_.push_back(static_cast<std::int32_t>(oh * w.stride_h * layer_.x.row() +
-                                                         ow * w.stride_w * kBlockLanes));
+      find_offsets();
     }
+    if (!pool_) return;
+    by_bands_ =
+        !layer_.needs_dx() && !taps_.empty() &&
+        weight_units(shape_.O / shape_.groups, static_cast<std::int64_t>(taps_.size())).panels == 1;
+    if (!by_bands_)
+      image_gradient_ = builder.arena.add_blocks(
+          layer_.dy.blocks(), layer_.dy.block() * static_cast<std::int64_t>(sizeof(T)),
+          builder.backward_time(), builder.backward_time());
   }
 
   void begin_forward(const Run<T>& run) const override {
@@ -124,10 +123,11 @@ class Conv2dStage final : public Stage<T> {
     OuterProduct<T> product{};
     product.bias = layer_.bias(run);
     product.relu = layer_.relu;
+    const T* const weights = panels_ < 0 ? layer_.weights(run) : run.at(panels_);
+    if (pool_) return forward_by_bands(run, blocks, product, weights);
     const std::int64_t channels = shape_.C / shape_.groups;
-    sweep(blocks, forward_, product, panels_ < 0 ? layer_.weights(run) : run.at(panels_),
-          run.at(layer_.x_data, blocks), layer_.x, channels * layer_.x.plane(),
-          run.at(layer_.y_data, blocks), layer_.y);
+    sweep(blocks, forward_, product, weights, run.at(layer_.x_data, blocks), layer_.x,
+          channels * layer_.x.plane(), run.at(layer_.y_data, blocks), layer_.y);
   }
 
   void begin_backward(const Run<T>& run) const override {
@@ -140,7 +140,8 @@ class Conv2dStage final : public Stage<T> {
   }
 
   void backward(const Run<T>& run, BlockRange blocks) const override {
-    T* const dy = layer_.pass_relu(run, blocks);
+    if (by_bands_) return weight_gradients_by_taps(run, blocks, nullptr);
+    T* const dy = image_gradient(run, blocks);
     if (layer_.needs_dw) weight_gradients(run, blocks, dy);
     if (layer_.needs_db) bias_gradients(run, blocks, dy);
     if (winograd_backward_) {
@@ -169,10 +170,10 @@ class Conv2dStage final : public Stage<T> {
         layer_.y.blocks() * (kernel_columns_     ? kernel_columns_->flops()
                              : winograd_forward_ ? winograd_forward_->flops()
                                                  : forward_.flops * shape_.groups);
-    StageReport report{
-        message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O, " channels",
-                winograd_forward_ ? ", Winograd" : "", layer_.relu ? " + relu" : ""),
-        flops, 0};
+    StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
+                               " channels", winograd_forward_ ? ", Winograd" : "",
+                               layer_.relu ? " + relu" : "", pool_ ? " + " + pool_->what() : ""),
+                       flops, 0};
     if (layer_.needs_dx())
       report.backward_flops +=
           layer_.y.blocks() *
@@ -184,6 +185,62 @@ class Conv2dStage final : public Stage<T> {
   }
 
  private:
+  void find_offsets() {
+    const Window& w = shape_.window;
+    if (weights_are_a_matrix()) return;
+    if (every_pixel_sees_all_taps(w)) {
+      for (std::int64_t kh = 0; kh < w.KH; ++kh)
+        for (std::int64_t kw = 0; kw < w.KW; ++kw)
+          shifts_.push_back(static_cast<std::int32_t>(layer_.dy.at(w.top - kh, w.left - kw)));
+      positions_ = multiples<std::int32_t>(w.W, kBlockLanes);
+      return;
+    }
+    for (std::int64_t c = 0; c < shape_.C / shape_.groups; ++c)
+      for (std::int64_t kh = 0; kh < w.KH; ++kh)
+        for (std::int64_t kw = 0; kw < w.KW; ++kw)
+          taps_.push_back(static_cast<std::int32_t>(
+              c * layer_.x.plane() +
+              layer_.x.at(kh * w.dilation_h - w.top, kw * w.dilation_w - w.left)));
+    for (std::int64_t oh = 0; oh < w.OH; ++oh)
+      for (std::int64_t ow = 0; ow < w.OW; ++ow)
+        positions_.push_back(static_cast<std::int32_t>(oh * w.stride_h * layer_.x.row() +
+                                                       ow * w.stride_w * kBlockLanes));
+  }
+
+  // A product for each block, group and band, which is pooled at once.
+  void forward_by_bands(const Run<T>& run, BlockRange blocks, const OuterProduct<T>& start,
+                        const T* weights) const {
+    const std::int64_t bands = pool_->bands(), outputs = forward_.rows;
+    const std::int64_t channels = shape_.C / shape_.groups;
+    const Layout& band_layout = pool_->layout();
+    const T* const x = run.at(layer_.x_data, blocks);
+    parallel_for(blocks.count() * shape_.groups * bands, forward_.flops / bands,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   T* const part = scratch<T>(outputs * band_layout.plane());
+                   for (std::int64_t unit = begin; unit < end; ++unit) {
+                     const std::int64_t band = unit % bands, group = unit / bands % shape_.groups;
+                     const std::int64_t block = blocks.begin + unit / bands / shape_.groups;
+                     OuterProduct<T> product = start;
+                     product.rows = outputs;
+                     product.a = weights + group * group_panel_elements(forward_);
+                     product.b = x + block * layer_.x.block() + group * channels * layer_.x.plane();
+                     product.c = part - layer_.y.at(pool_->first_row(band), 0);
+                     product.c_row = band_layout.plane();
+                     if (product.bias) product.bias += group * outputs;
+                     run_strip(forward_, band, layer_.x, layer_.y, product);
+                     pool_->forward(run, blocks, block, group * outputs, outputs, band, part);
+                   }
+                 });
+  }
+
+  // The gradient of what the convolution gives.
+  T* image_gradient(const Run<T>& run, BlockRange blocks) const {
+    if (!pool_) return layer_.pass_relu(run, blocks);
+    T* const dy = run.at(image_gradient_, blocks);
+    pool_->backward(run, blocks, layer_.dy, dy);
+    return dy;
+  }
+
   void forward_by_columns(const Run<T>& run, BlockRange blocks) const {
     const KernelColumns& columns = *kernel_columns_;
     const T* const x = run.at(layer_.x_data, blocks);
@@ -238,29 +295,34 @@ class Conv2dStage final : public Stage<T> {
             OuterProduct<T> product = start;
             product.rows = std::min(panels * (part + 1) / parts * panel_rows, sweep.rows) - row;
             product.a = a + group * a_group + row * sweep.a_row;
-            product.a_row = sweep.a_row;
-            product.panel_rows = sweep.panel_rows;
-            product.a_panel = sweep.panel_rows * sweep.a_row;
             product.b = b + block * b_layout.block() + group * b_group;
             product.c =
                 c + block * c_layout.block() + (group * sweep.rows + row) * c_layout.plane();
             product.c_row = c_layout.plane();
             if (product.bias) product.bias += group * sweep.rows + row;
             if (product.mask) product.mask += product.c - c;
-            for (const Piece& piece : sweep.strips[static_cast<std::size_t>(strip)]) {
-              const PixelClass& c_class = sweep.classes[piece.pixel_class];
-              product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
-              product.a_offsets = c_class.a_offsets.data();
-              product.b_offsets = c_class.b_offsets.data();
-              product.columns = piece.end - piece.begin;
-              product.depth_block =
-                  depth_block(product.rows, product.depth, product.columns, b_layout, c_layout);
-              product.b_columns = c_class.b_columns.data() + piece.begin;
-              product.c_columns = c_class.c_columns.data() + piece.begin;
-              isa_table<T>().outer_product.run(product);
-            }
+            run_strip(sweep, strip, b_layout, c_layout, product);
           }
         });
+  }
+
+  // Of a product, the rows and where its matrices lie are given.
+  void run_strip(const Sweep& sweep, std::int64_t strip, const Layout& from, const Layout& to,
+                 OuterProduct<T>& product) const {
+    product.a_row = sweep.a_row;
+    product.panel_rows = sweep.panel_rows;
+    product.a_panel = sweep.panel_rows * sweep.a_row;
+    for (const Piece& piece : sweep.strips[static_cast<std::size_t>(strip)]) {
+      const PixelClass& c_class = sweep.classes[piece.pixel_class];
+      product.depth = static_cast<std::int64_t>(c_class.a_offsets.size());
+      product.a_offsets = c_class.a_offsets.data();
+      product.b_offsets = c_class.b_offsets.data();
+      product.columns = piece.end - piece.begin;
+      product.depth_block = depth_block(product.rows, product.depth, product.columns, from, to);
+      product.b_columns = c_class.b_columns.data() + piece.begin;
+      product.c_columns = c_class.c_columns.data() + piece.begin;
+      isa_table<T>().outer_product.run(product);
+    }
   }
 
   // Of k, so many that what is read of B stays in the second-level cache, while all rows of A pass;
@@ -415,7 +477,8 @@ class Conv2dStage final : public Stage<T> {
     const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
     // Pixels whose gradients, of a tile's rows, stay in the first-level cache.
     constexpr std::int64_t kPositions = 384 / sizeof(T);
-    const std::int64_t strips = (positions + kPositions - 1) / kPositions;
+    const std::int64_t strips =
+        by_bands_ ? pool_->bands() : (positions + kPositions - 1) / kPositions;
     const T* const x = run.at(layer_.x_data, blocks);
     T* const shards = weight_shards(run);
     const std::int64_t tasks = shape_.groups * units.rows * units.panels;
@@ -434,15 +497,28 @@ class Conv2dStage final : public Stage<T> {
         DotProduct<T> product;
         product.rows = outputs * (part + 1) / units.rows - row;
         product.columns = end_column - column;
-        product.a_row = layer_.dy.plane();
         product.b = x + block * layer_.x.block() + group * channels * layer_.x.plane();
         product.b_columns = taps_.data() + column;
-        product.sums = scratch<T>(product.rows * product.columns * kernels.lanes);
+        const std::int64_t sums = product.rows * product.columns * kernels.lanes;
+        product.a_row = by_bands_ ? pool_->layout().plane() : layer_.dy.plane();
+        product.sums = scratch<T>(sums + (by_bands_ ? product.rows * product.a_row : 0));
         for (std::int64_t strip = 0; strip < strips; ++strip) {
-          const std::int64_t p = positions * strip / strips;
-          product.add = strip > 0;
+          std::int64_t p = positions * strip / strips;
           product.depth = positions * (strip + 1) / strips - p;
-          product.a = dy + block * layer_.dy.block() + first * layer_.dy.plane() + p * kBlockLanes;
+          if (by_bands_) {
+            T* const band = product.sums + sums;
+            p = pool_->first_row(strip) * layer_.dy.width;
+            product.depth = pool_->pixels(strip);
+            product.a = band;
+            pool_->backward(run, blocks, block, first, product.rows, strip, band);
+            if (layer_.needs_db)
+              kernels.sum_rows(product.rows, product.a_row, 1, 0, product.depth, band, strip > 0,
+                               run.at(bias_shards_) + block * shape_.O + first);
+          } else {
+            product.a =
+                dy + block * layer_.dy.block() + first * layer_.dy.plane() + p * kBlockLanes;
+          }
+          product.add = strip > 0;
           product.b_offsets = positions_.data() + p;
           kernels.run(product);
         }
@@ -526,6 +602,9 @@ class Conv2dStage final : public Stage<T> {
   std::optional<KernelColumns> kernel_columns_;  // instead of forward_
   std::optional<Winograd<T>> winograd_forward_, winograd_backward_;
   int parts_ = -1;
+  std::optional<BandPool<T>> pool_;
+  bool by_bands_ = false;    // whether the gradient of what is pooled lies nowhere as a whole
+  int image_gradient_ = -1;  // else where
   std::vector<std::int32_t> taps_, positions_;
   std::vector<std::int32_t> shifts_;  // of dy, by tap; empty: the gradient sums over pixels of y
 };

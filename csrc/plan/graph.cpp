@@ -3,24 +3,26 @@
 #include <algorithm>
 
 #include "kernels/cross_entropy.h"
+#include "plan/values.h"
 
 namespace pynn {
 
 Ports ports(const PlanNode& node) {
-  return std::visit(Overloaded{
-                        [](const ForeignNode& n) { return Ports{n.inputs, n.y}; },
-                        [](const FusedNode& n) { return Ports{{}, n.y}; },
-                        [](const Conv2dNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
-                        [](const LinearNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
-                        [](const BiasNode& n) { return Ports{{n.x, n.b}, n.y}; },
-                        [](const AddNode& n) { return Ports{{n.a, n.b}, n.y}; },
-                        [](const LibraryNode& n) { return Ports{n.inputs, n.y}; },
-                        [](const auto& n) { return Ports{{n.x}, n.y}; },
-                    },
-                    node);
+  return std::visit(
+      Overloaded{
+          [](const ForeignNode& n) { return Ports{n.inputs, n.y}; },
+          [](const FusedNode& n) { return Ports{{}, n.y}; },
+          [](const Conv2dNode& n) { return Ports{{n.x, n.w, n.b}, n.pool ? n.pool->y : n.y}; },
+          [](const LinearNode& n) { return Ports{{n.x, n.w, n.b}, n.y}; },
+          [](const BiasNode& n) { return Ports{{n.x, n.b}, n.y}; },
+          [](const AddNode& n) { return Ports{{n.a, n.b}, n.y}; },
+          [](const LibraryNode& n) { return Ports{n.inputs, n.y}; },
+          [](const auto& n) { return Ports{{n.x}, n.y}; },
+      },
+      node);
 }
 
-void fuse(PlanGraph& graph) {
+void fuse(PlanGraph& graph, std::int64_t element_bytes) {
   std::vector<int> uses(graph.shapes.size(), 0), producer(graph.shapes.size(), -1);
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Ports p = ports(graph.nodes[i]);
@@ -35,15 +37,28 @@ void fuse(PlanGraph& graph) {
       continue;
     const int before = producer[static_cast<std::size_t>(relu->x)], y = relu->y;
     if (before < 0) continue;
-    const auto absorb = [&node, y](auto* product) {
+    const auto absorb = [&](auto* product) {
       if (!product) return;
       product->y = y;
       product->relu = true;
+      producer[static_cast<std::size_t>(y)] = before;
       node = FusedNode{y};
     };
     PlanNode& product = graph.nodes[static_cast<std::size_t>(before)];
     absorb(std::get_if<Conv2dNode>(&product));
     absorb(std::get_if<LinearNode>(&product));
+  }
+  if (!in_blocks(graph)) return;
+  for (PlanNode& node : graph.nodes) {
+    const auto* const pool = std::get_if<MaxPool2dNode>(&node);
+    if (!pool || uses[static_cast<std::size_t>(pool->x)] != 1) continue;
+    const int before = producer[static_cast<std::size_t>(pool->x)];
+    if (before < 0) continue;
+    auto* const conv = std::get_if<Conv2dNode>(&graph.nodes[static_cast<std::size_t>(before)]);
+    if (!conv || !can_pool(conv->shape, pool->window, graph.winograd, element_bytes)) continue;
+    const int y = pool->y;
+    conv->pool = *pool;
+    node = FusedNode{y};
   }
 }
 

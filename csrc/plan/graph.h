@@ -59,8 +59,9 @@ struct PlanGraph {
   bool trains() const { return !needed.empty(); }
 };
 
-// relu becomes part of the product before it, where nothing else reads that product.
-void fuse(PlanGraph& graph);
+// relu becomes part of the product before it, and a max pool that of the convolution before it,
+// where nothing else reads that product.
+void fuse(PlanGraph& graph, std::int64_t element_bytes);
 
 // Whether a loss of labels can be part of a pass: no node is foreign, and the output (N, classes)
 // comes from the last.

@@ -16,7 +16,7 @@ constexpr std::int64_t kUnknownWork = std::int64_t{1} << 40;
 
 template <typename T>
 Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
-  fuse(graph_);
+  fuse(graph_, sizeof(T));
   values_ = values_of(graph_, sizeof(T));
   segments_ = segments_of(graph_, values_, sizeof(T));
   arena_ = add_buffers(graph_, segments_, sizeof(T), values_);

@@ -114,6 +114,21 @@ void lay_in_panels(Sweep& sweep, std::int64_t most_rows) {
     for (std::int32_t& offset : c.a_offsets) offset *= static_cast<std::int32_t>(sweep.panel_rows);
 }
 
+void cut_into_bands(Sweep& sweep, const Layout& to, std::int64_t rows) {
+  sweep.strips.clear();
+  for (std::int64_t row = 0; row < to.height; row += rows) {
+    const std::int64_t begin = to.at(row, 0), end = to.at(std::min(row + rows, to.height), 0);
+    sweep.strips.emplace_back();
+    for (std::size_t i = 0; i < sweep.classes.size(); ++i) {
+      const std::vector<std::int64_t>& pixels = sweep.classes[i].c_columns;  // in order
+      const auto at = [&](std::int64_t offset) {
+        return std::lower_bound(pixels.begin(), pixels.end(), offset) - pixels.begin();
+      };
+      if (at(begin) < at(end)) sweep.strips.back().push_back({i, at(begin), at(end)});
+    }
+  }
+}
+
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
                     std::int64_t element_bytes) {
   const Window& w = s.window;

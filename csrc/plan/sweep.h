@@ -36,6 +36,9 @@ struct Sweep {
 // A in panels of as many rows, at most.
 void lay_in_panels(Sweep& sweep, std::int64_t most_rows);
 
+// A strip for each band of so many rows of the image that is written.
+void cut_into_bands(Sweep& sweep, const Layout& to, std::int64_t rows);
+
 // `tile`: pixels of a tile of the product.
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
                     std::int64_t element_bytes);

@@ -110,9 +110,12 @@ void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
 
 }  // namespace
 
+bool in_blocks(const PlanGraph& graph) {
+  return graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0] > kFewSamples;
+}
+
 std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes) {
-  const std::int64_t samples = graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0];
-  const std::int64_t lanes = samples <= kFewSamples ? 1 : kBlockLanes;
+  const std::int64_t lanes = in_blocks(graph) ? kBlockLanes : 1;
   std::vector<Value> values(graph.shapes.size());
   for (std::size_t i = 0; i < values.size(); ++i) {
     Value& value = values[i];

@@ -31,6 +31,9 @@ struct Value {
 
 struct PlanGraph;
 
+// Whether values lie in blocks of samples: of a few, they are arrays.
+bool in_blocks(const PlanGraph& graph);
+
 // All but the buffers.
 std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes);
 

@@ -101,6 +101,31 @@ WINOGRAD = {
     "winograd_residual": ((41, 8, 8), ResidualOfMany),
 }  # fmt: skip
 
+POOLED = {  # convolutions that run the pools behind them, rows of windows at a time
+    "pooled": (
+        (1, 28, 28),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(8, 9, 3, padding=1),
+            nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(441, 3),
+        ),
+    ),
+    "pooled_groups": (  # windows that overlap in their columns, or leave some out
+        (4, 18, 17),
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 8, 5, padding=2, groups=2), nn.ReLU(),
+            nn.MaxPool2d((3, 3), stride=(3, 2), padding=(0, 1)),
+            nn.Conv2d(8, 7, (3, 2), stride=(1, 2)), nn.MaxPool2d(2), nn.Flatten(),
+        ),
+    ),
+    "pooled_products": (  # matrix products, of which the second's gradient is needed in one piece
+        (33, 8, 7),
+        lambda: nn.Sequential(
+            nn.Conv2d(33, 34, 1), nn.ReLU(), nn.MaxPool2d(2, stride=(2, 1)),
+            nn.Conv2d(34, 5, 1), nn.MaxPool2d(4, stride=(4, 3)), nn.Flatten(),
+        ),
+    ),
+}  # fmt: skip
+
 NETWORKS = {
     "dense": ((7,), lambda: nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))),
     "dense_wide": ((33,), lambda: nn.Sequential(nn.Linear(33, 130), nn.Tanh(), nn.Linear(130, 18))),
@@ -174,6 +199,7 @@ NETWORKS = {
             nn.Conv2d(2, 2, 1), nn.ReLU(), nn.MaxPool2d(16, stride=1, padding=8),
         ),
     ),
+    **POOLED,
     "relu_read_twice": ((3, 8, 8), ReadTwice),
     "dropout": (
         (3, 6, 5),
@@ -237,6 +263,83 @@ def test_same_bits_on_any_number_of_threads(name, batch):
                 assert array.tobytes() == expected[path].tobytes(), (threads, path)
     finally:
         pynn.set_num_threads(before)
+
+
+def trained(model, batch, shape):
+    """The losses of three steps that keep their gradients, those of the last, and what became of
+    the parameters."""
+    rng = np.random.default_rng(2)
+    step = pynn.compile(
+        model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.01), keep_gradients=True
+    )
+    x = rng.standard_normal((batch, *shape)).astype(model.dtype)
+    y = rng.integers(0, 3, batch)
+    losses = np.array([step(x, y) for _ in range(3)])
+    left = {path: parameter.data for path, parameter in model.named_parameters()}
+    gradients = {
+        f"{path}.grad": parameter.grad
+        for path, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    return {"losses": losses} | left | gradients
+
+
+@pytest.mark.parametrize("frozen", [None, "weight", "bias"])
+@pytest.mark.parametrize("batch", [16, 23, 50])
+@pytest.mark.parametrize("name", POOLED)
+def test_convolutions_train_with_the_pools_behind_them(name, batch, frozen):
+    shape, make = POOLED[name]
+
+    def run_on(backend, dtype):
+        pynn.manual_seed(4)
+        model = make().astype(dtype)
+        if frozen:
+            getattr(model[0], frozen).requires_grad = False
+        lines = model.plan((batch, *shape)).explain().splitlines()
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in model)
+        assert sum("conv2d" in line and "max_pool2d" in line for line in lines) == pools
+        with pynn.backend(backend):
+            return trained(model, batch, shape)
+
+    expected = run_on("numpy", "float64")
+    for path, array in run_on("native", "float64").items():
+        np.testing.assert_allclose(array, expected[path], rtol=1e-9, atol=1e-11, err_msg=path)
+    for path, array in run_on("native", "float32").items():
+        np.testing.assert_allclose(array, expected[path], rtol=2e-4, atol=2e-4, err_msg=path)
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_pools_behind_convolutions_have_the_same_bits_on_any_number_of_threads(name):
+    shape, make = POOLED[name]
+    before = pynn.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 5, 8):
+            pynn.set_num_threads(threads)
+            pynn.manual_seed(4)
+            results.append(trained(make(), 100, shape))
+    finally:
+        pynn.set_num_threads(before)
+    for other in results[1:]:
+        for path, array in results[0].items():
+            assert array.tobytes() == other[path].tobytes(), path
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, stride=2),  # windows that share rows
+        nn.MaxPool2d(4),  # rows that no window covers
+        nn.MaxPool2d(5, padding=2),
+        nn.MaxPool2d(2, stride=3),
+        nn.MaxPool2d((2, 150), stride=(2, 1)),  # more pixels than a code has room for
+    ],
+    ids=repr,
+)
+def test_other_pools_run_by_themselves(pool):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), pool)
+    lines = model.plan((16, 1, 10, 160)).explain().splitlines()
+    assert lines[2].startswith("1 (MaxPool2d)  max_pool2d ")
 
 
 def test_subnormal_numbers_count_as_zero_within_a_step_alone():
