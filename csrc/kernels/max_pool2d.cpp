@@ -82,8 +82,27 @@ using Codes = typename CodeOf<sizeof(T)>::type;
 template <typename T>
 struct CodeVectors {
   typedef Codes<T> wide __attribute__((vector_size(kVectorBytes)));
+  typedef std::uint32_t half __attribute__((vector_size(4 * kLanes<T>)));
+  typedef std::uint16_t quarter __attribute__((vector_size(2 * kLanes<T>)));
   typedef std::uint8_t narrow __attribute__((vector_size(kLanes<T>)));
 };
+
+template <typename T>
+PYNN_INLINE typename CodeVectors<T>::wide load_codes(const std::uint8_t* codes) {
+  using Vectors = CodeVectors<T>;
+  using Wide = typename Vectors::wide;
+#if defined(__AVX512F__)  // compilers know of no single instruction for this
+  if constexpr (sizeof(T) == 4)
+    return (Wide)_mm512_maskz_cvtepu8_epi32(
+        0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+#endif
+  typename Vectors::narrow narrow;
+  __builtin_memcpy(&narrow, codes, sizeof narrow);
+  // Step by step: at once, they take each element out.
+  const auto wider = __builtin_convertvector(narrow, typename Vectors::quarter);
+  if constexpr (sizeof(T) == 4) return __builtin_convertvector(wider, Wide);
+  return __builtin_convertvector(__builtin_convertvector(wider, typename Vectors::half), Wide);
+}
 
 // The larger of best and value, and where it is; the first of equal values wins, and the first NaN
 // over everything.
@@ -193,9 +212,7 @@ PYNN_INLINE void double_back(std::int64_t count, const T* dy, const std::uint8_t
     codes = few;
   }
   const Vector<T> gradient = load(dy), zero = {};
-  typename CodeVectors<T>::narrow narrow;
-  __builtin_memcpy(&narrow, codes, sizeof narrow);
-  const Wide code = __builtin_convertvector(narrow, Wide);
+  const Wide code = load_codes<T>(codes);
 #pragma GCC unroll 2
   for (int i = 0; i < 2; ++i) {
     const Vector<T> even = code == Wide{} + static_cast<Codes<T>>(2 * i) ? gradient : zero;
@@ -268,7 +285,7 @@ PYNN_INLINE void forward_window(const T* window, std::int64_t x_row, T* y, const
 }
 
 template <typename T, int KH, int KW>
-void forward_tiles(const Window& w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
+void forward_tiles(const Window w, const T* x, std::int64_t x_row, T* y, std::int64_t y_row,
                    const Vector<T>& least, std::uint8_t* codes) {
   for (std::int64_t oh = 0; oh < w.OH; ++oh)
     for (std::int64_t ow = 0; ow < w.OW; ++ow)
@@ -314,7 +331,7 @@ void forward_block(const Window& w, const T* x, std::int64_t x_row, T* y, std::i
 
 // Windows that lie side by side: each pixel is written once.
 template <typename T, int KH, int KW>
-void backward_tiles(const Window& w, const T* dy, const std::uint8_t* codes, T* dx) {
+void backward_tiles(const Window w, const T* dy, const std::uint8_t* codes, T* dx) {
   constexpr int lanes = kLanes<T>;
   using Wide = typename CodeVectors<T>::wide;
   const std::int64_t rest = w.W - w.OW * KW;
@@ -323,9 +340,7 @@ void backward_tiles(const Window& w, const T* dy, const std::uint8_t* codes, T* 
     for (std::int64_t i = 0; i < w.OW * kBlockLanes; i += lanes) {
       const std::int64_t at = oh * w.OW * kBlockLanes + i;
       const Vector<T> gradient = load(dy + at);
-      typename CodeVectors<T>::narrow narrow;
-      __builtin_memcpy(&narrow, codes + at, sizeof narrow);
-      const Wide code = __builtin_convertvector(narrow, Wide);
+      const Wide code = load_codes<T>(codes + at);
       T* const window = rows + i / kBlockLanes * KW * kBlockLanes + i % kBlockLanes;
 #pragma GCC unroll 3
       for (int kh = 0; kh < KH; ++kh)
@@ -365,9 +380,7 @@ void backward_block(const Window& w, const T* dy, const std::uint8_t* codes, boo
       for (int part = 0; part < kBlockLanes; part += lanes) {
         const std::int64_t at = (oh * w.OW + ow) * kBlockLanes + part;
         const Vector<T> gradient = load(dy + at);
-        typename CodeVectors<T>::narrow narrow;
-        __builtin_memcpy(&narrow, codes + at, sizeof narrow);
-        const Wide code = __builtin_convertvector(narrow, Wide);
+        const Wide code = load_codes<T>(codes + at);
         for (std::int64_t kh = kh_begin; kh < kh_end; ++kh)
           for (std::int64_t kw = kw_begin; kw < kw_end; ++kw) {
             T* const to = window + (kh * w.W + kw) * kBlockLanes + part;
