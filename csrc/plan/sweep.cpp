@@ -70,10 +70,11 @@ std::int64_t strips_of(const Sweep& sweep, const Layout& from, const Layout& to,
   std::int64_t pixels = 0;
   for (const PixelClass& c : sweep.classes) pixels += static_cast<std::int64_t>(c.b_columns.size());
   const std::int64_t bytes = std::max(from.block(), to.block()) / groups * element_bytes;
-  std::int64_t wanted =
+  const std::int64_t wanted =
       std::max(kUnits / std::max<std::int64_t>(to.blocks() * groups, 1), bytes / kCacheBytes);
-  if (wanted > 1 && wanted < 2 * kEven) wanted = (wanted + kEven - 1) / kEven * kEven;
-  return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(pixels / 16, 1));
+  const std::int64_t most = std::max<std::int64_t>(pixels / 16, 1);
+  const std::int64_t even = wanted > 1 ? (wanted + kEven - 1) / kEven * kEven : 1;
+  return even <= most ? even : most < kEven ? most : most / kEven * kEven;
 }
 
 // Sorts the pixels of `to` into classes. rows_of(h) and columns_of(v) are the taps of a pixel,
