@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "plan/band_pool.h"
 #include "plan/kernel_columns.h"
@@ -48,10 +49,13 @@ bool has_small_halo(const Conv2dShape& shape) {
          std::max(x.left, x.right) <= shape.window.W + kMore;
 }
 
+bool writes_anywhere(const Conv2dShape& shape, bool winograd) {
+  return !KernelColumns::suits(shape) && !(winograd && suits_winograd(shape, Direction::forward));
+}
+
 bool can_pool(const Conv2dShape& shape, const Window& pool, bool winograd,
               std::int64_t element_bytes) {
-  return pools_in_bands(pool, shape.O, element_bytes) && !KernelColumns::suits(shape) &&
-         !(winograd && suits_winograd(shape, Direction::forward));
+  return pools_in_bands(pool, shape.O, element_bytes) && writes_anywhere(shape, winograd);
 }
 
 namespace {
@@ -60,7 +64,9 @@ template <typename T>
 class Conv2dStage final : public Stage<T> {
  public:
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
-      : shape_(node.shape), layer_(builder, node, gradients) {
+      : shape_(node.shape),
+        layer_(builder, node, gradients),
+        in_rows_(builder.value(node.y).in_rows) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
     if (node.pool) pool_.emplace(builder, *node.pool, node.relu, layer_.y);
     if (KernelColumns::suits(shape_)) {
@@ -75,6 +81,10 @@ class Conv2dStage final : public Stage<T> {
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
       if (pool_) cut_into_bands(forward_, layer_.y, pool_->layout().height);
+      if (in_rows_) {
+        if (forward_.classes.size() > 1) cut_into_bands(forward_, layer_.y, rows_together());
+        first_pixels_ = first_pixels(forward_);
+      }
       if (reads_far(forward_, layer_.x)) {
         lay_in_panels(forward_, isa_table<T>().outer_product.rows);
         panels_ = builder.forward_scratch(panel_elements(forward_));
@@ -124,10 +134,14 @@ class Conv2dStage final : public Stage<T> {
     product.bias = layer_.bias(run);
     product.relu = layer_.relu;
     const T* const weights = panels_ < 0 ? layer_.weights(run) : run.at(panels_);
-    if (pool_) return forward_by_bands(run, blocks, product, weights);
-    const std::int64_t channels = shape_.C / shape_.groups;
-    sweep(blocks, forward_, product, weights, run.at(layer_.x_data, blocks), layer_.x,
-          channels * layer_.x.plane(), run.at(layer_.y_data, blocks), layer_.y);
+    const Factors factors{weights, run.at(layer_.x_data, blocks), layer_.x,
+                          shape_.C / shape_.groups * layer_.x.plane()};
+    if (pool_)
+      forward_by_bands(run, blocks, product, factors);
+    else if (in_rows_)
+      forward_to_rows(run, blocks, product, factors);
+    else
+      sweep(blocks, forward_, product, factors, run.at(layer_.y_data, blocks), layer_.y);
   }
 
   void begin_backward(const Run<T>& run) const override {
@@ -153,9 +167,9 @@ class Conv2dStage final : public Stage<T> {
       OuterProduct<T> product{};
       product.accumulate = layer_.adds_dx();
       product.mask = layer_.masks_dx ? run.at(layer_.x_data, blocks) : nullptr;
-      sweep(blocks, backward_, product, run.at(transposed_), dy, layer_.dy,
-            shape_.O / shape_.groups * layer_.dy.plane(), run.at(layer_.dx_data, blocks),
-            layer_.dx);
+      sweep(blocks, backward_, product,
+            {run.at(transposed_), dy, layer_.dy, shape_.O / shape_.groups * layer_.dy.plane()},
+            run.at(layer_.dx_data, blocks), layer_.dx);
     }
   }
 
@@ -207,30 +221,76 @@ class Conv2dStage final : public Stage<T> {
                                                        ow * w.stride_w * kBlockLanes));
   }
 
+  // What a sweep multiplies: a, and of b the layout and how far its groups are apart.
+  struct Factors {
+    const T *a, *b;
+    const Layout& b_layout;
+    std::int64_t b_group;
+  };
+
+  // A product of a sweep: rows row ... row + rows of a group.
+  struct Unit {
+    std::int64_t block, group, strip, row, rows;
+  };
+
   // A product for each block, group and band, which is pooled at once.
   void forward_by_bands(const Run<T>& run, BlockRange blocks, const OuterProduct<T>& start,
-                        const T* weights) const {
-    const std::int64_t bands = pool_->bands(), outputs = forward_.rows;
-    const std::int64_t channels = shape_.C / shape_.groups;
-    const Layout& band_layout = pool_->layout();
-    const T* const x = run.at(layer_.x_data, blocks);
-    parallel_for(blocks.count() * shape_.groups * bands, forward_.flops / bands,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   T* const part = scratch<T>(outputs * band_layout.plane());
-                   for (std::int64_t unit = begin; unit < end; ++unit) {
-                     const std::int64_t band = unit % bands, group = unit / bands % shape_.groups;
-                     const std::int64_t block = blocks.begin + unit / bands / shape_.groups;
-                     OuterProduct<T> product = start;
-                     product.rows = outputs;
-                     product.a = weights + group * group_panel_elements(forward_);
-                     product.b = x + block * layer_.x.block() + group * channels * layer_.x.plane();
-                     product.c = part - layer_.y.at(pool_->first_row(band), 0);
-                     product.c_row = band_layout.plane();
-                     if (product.bias) product.bias += group * outputs;
-                     run_strip(forward_, band, layer_.x, layer_.y, product);
-                     pool_->forward(run, blocks, block, group * outputs, outputs, band, part);
-                   }
-                 });
+                        const Factors& factors) const {
+    const std::int64_t plane = pool_->layout().plane();
+    each_product(
+        blocks, forward_, start, factors, layer_.y, 1,
+        [&](const Unit& unit, OuterProduct<T>& product) {
+          product.c = scratch<T>(unit.rows * plane) - layer_.y.at(pool_->first_row(unit.strip), 0);
+          product.c_row = plane;
+        },
+        [&](const Unit& unit, const OuterProduct<T>& product) {
+          pool_->forward(run, blocks, unit.block, unit.group * forward_.rows + unit.row, unit.rows,
+                         unit.strip, product.c + layer_.y.at(pool_->first_row(unit.strip), 0));
+        });
+  }
+
+  // What is turned back into rows of samples together.
+  static constexpr std::int64_t kNearBytes = 256 * 1024;
+
+  // As many rows of pixels.
+  std::int64_t rows_together() const {
+    const std::int64_t row = layer_.y.width * shape_.O * kBlockLanes * std::int64_t{sizeof(T)};
+    return std::clamp<std::int64_t>(kNearBytes / row, 1, layer_.y.height);
+  }
+
+  // Each product is turned back into rows of samples at once.
+  void forward_to_rows(const Run<T>& run, BlockRange blocks, const OuterProduct<T>& start,
+                       const Factors& factors) const {
+    const std::int64_t pixels = layer_.y.pixels();
+    // The first pixel of a strip, and how many there are.
+    const auto pixels_of = [&](std::int64_t strip) {
+      const auto i = static_cast<std::size_t>(strip);
+      return std::pair(first_pixels_[i], first_pixels_[i + 1] - first_pixels_[i]);
+    };
+    const std::int64_t bytes =
+        first_pixels_[1] * kBlockLanes * forward_.rows * std::int64_t{sizeof(T)};
+    each_product(
+        blocks, forward_, start, factors, layer_.y, bytes / kNearBytes,
+        [&](const Unit& unit, OuterProduct<T>& product) {
+          const auto [first, count] = pixels_of(unit.strip);
+          product.c_row = (count / 2 * 2 + 1) * kBlockLanes;  // channels not a power of two apart
+          product.c = scratch<T>(unit.rows * product.c_row) - first * kBlockLanes;
+        },
+        [&](const Unit& unit, const OuterProduct<T>& product) {
+          const auto [first, count] = pixels_of(unit.strip);
+          T* samples[kBlockLanes];
+          for (std::int64_t r = 0; r < unit.rows; ++r) {
+            const std::int64_t channel = unit.group * forward_.rows + unit.row + r;
+            for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
+              const std::int64_t n = unit.block * kBlockLanes + lane;
+              samples[lane] = n < layer_.y.samples
+                                  ? run.output + (n * shape_.O + channel) * pixels + first
+                                  : nullptr;
+            }
+            isa_table<T>().sample_blocks.scatter(
+                count, product.c + first * kBlockLanes + r * product.c_row, samples);
+          }
+        });
   }
 
   // The gradient of what the convolution gives.
@@ -271,39 +331,60 @@ class Conv2dStage final : public Stage<T> {
                  });
   }
 
-  // One product for each block of samples, group and strip; where these are few, for some rows of
-  // it.
-  void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start, const T* a,
-             const T* b, const Layout& b_layout, std::int64_t b_group, T* c,
-             const Layout& c_layout) const {
+  // All products of a sweep, into an image c.
+  void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start,
+             const Factors& factors, T* c, const Layout& c_layout) const {
+    each_product(
+        blocks, sweep, start, factors, c_layout, 1,
+        [&](const Unit& unit, OuterProduct<T>& product) {
+          product.c = c + unit.block * c_layout.block() +
+                      (unit.group * sweep.rows + unit.row) * c_layout.plane();
+          product.c_row = c_layout.plane();
+          if (product.mask) product.mask += product.c - c;
+        },
+        [](const Unit&, const OuterProduct<T>&) {});
+  }
+
+  // One product for each block of samples, group and strip; where these are few, or `least` asks
+  // for it, for some rows of it. place(unit, product) says where it is to be written, done(unit,
+  // product) is called when it has been. c_layout: of an image of what is written.
+  template <typename Place, typename Done>
+  void each_product(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start,
+                    const Factors& factors, const Layout& c_layout, std::int64_t least,
+                    const Place& place, const Done& done) const {
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
     const std::int64_t products = blocks.count() * shape_.groups * strips;
     // Few rows make poor tiles: only panels are shared.
     const std::int64_t panel_rows = sweep.panel_rows > 1 ? sweep.panel_rows : sweep.rows;
     const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
-    const std::int64_t parts = std::clamp<std::int64_t>(
-        (kUnits + products - 1) / std::max<std::int64_t>(products, 1), 1, panels);
+    const std::int64_t units = (kUnits + products - 1) / std::max<std::int64_t>(products, 1);
+    // The last products are what threads wait for one another at.
+    constexpr std::int64_t kMostWork = 1 << 26;
+    const std::int64_t fine = sweep.flops / std::max<std::int64_t>(strips, 1) / kMostWork;
+    const std::int64_t parts = std::clamp<std::int64_t>(std::max({units, fine, least}), 1, panels);
     const std::int64_t a_group = group_panel_elements(sweep);
-    parallel_for(
-        products * parts, sweep.flops / std::max<std::int64_t>(strips * parts, 1),
-        [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t unit = begin; unit < end; ++unit) {
-            const std::int64_t part = unit % parts, strip = unit / parts % strips;
-            const std::int64_t block = blocks.begin + unit / parts / strips / shape_.groups;
-            const std::int64_t group = unit / parts / strips % shape_.groups;
-            const std::int64_t row = panels * part / parts * panel_rows;
-            OuterProduct<T> product = start;
-            product.rows = std::min(panels * (part + 1) / parts * panel_rows, sweep.rows) - row;
-            product.a = a + group * a_group + row * sweep.a_row;
-            product.b = b + block * b_layout.block() + group * b_group;
-            product.c =
-                c + block * c_layout.block() + (group * sweep.rows + row) * c_layout.plane();
-            product.c_row = c_layout.plane();
-            if (product.bias) product.bias += group * sweep.rows + row;
-            if (product.mask) product.mask += product.c - c;
-            run_strip(sweep, strip, b_layout, c_layout, product);
-          }
-        });
+    parallel_for(products * parts, sweep.flops / std::max<std::int64_t>(strips * parts, 1),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     const std::int64_t part = i % parts;
+                     Unit unit;
+                     unit.strip = i / parts % strips;
+                     unit.block = blocks.begin + i / parts / strips / shape_.groups;
+                     unit.group = i / parts / strips % shape_.groups;
+                     unit.row = panels * part / parts * panel_rows;
+                     unit.rows =
+                         std::min(panels * (part + 1) / parts * panel_rows, sweep.rows) - unit.row;
+                     OuterProduct<T> product = start;
+                     product.rows = unit.rows;
+                     product.a = factors.a + unit.group * a_group + unit.row * sweep.a_row;
+                     product.b = factors.b + unit.block * factors.b_layout.block() +
+                                 unit.group * factors.b_group;
+                     if (product.bias) product.bias += unit.group * sweep.rows + unit.row;
+                     place(unit, product);
+                     run_strip(sweep, unit.strip, factors.b_layout, c_layout, product);
+                     done(unit, product);
+                   }
+                 });
   }
 
   // Of a product, the rows and where its matrices lie are given.
@@ -605,6 +686,8 @@ class Conv2dStage final : public Stage<T> {
   std::optional<BandPool<T>> pool_;
   bool by_bands_ = false;    // whether the gradient of what is pooled lies nowhere as a whole
   int image_gradient_ = -1;  // else where
+  const bool in_rows_;       // whether y is written as an array
+  std::vector<std::int64_t> first_pixels_;  // of its strips
   std::vector<std::int32_t> taps_, positions_;
   std::vector<std::int32_t> shifts_;  // of dy, by tap; empty: the gradient sums over pixels of y
 };

@@ -145,6 +145,7 @@ CONV2D = {  # shapes of x and w, then stride, padding, dilation, groups
     "in_blocks_strided": ((16, 6, 19, 17), (40, 6, 5, 3), (2, 3), (2, 1), 1, 1),
     "in_blocks_dilated": ((16, 24, 15, 13), (32, 24, 3, 3), 1, (0, 3, 2, 1), (2, 1), 1),
     "in_blocks_pixel_by_pixel": ((16, 256, 5, 5), (320, 256, 1, 1), 1, 0, 1, 1),
+    "in_blocks_many_channels": ((17, 40, 11, 10), (330, 40, 3, 3), 1, 1, 1, 1),
     "in_blocks_into_one_channel": ((96, 20, 14, 14), (1, 20, 5, 5), 1, "full", 1, 1),
 }
 
