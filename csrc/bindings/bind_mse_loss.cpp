@@ -1,13 +1,9 @@
-#include <vector>
-
 #include "bindings/bindings.h"
 #include "bindings/reduction.h"
+#include "threaded/mse_loss.h"
 
 namespace pynn {
 namespace {
-
-constexpr std::int64_t kLossBlock =
-    4096;  // values summed together; the sums of the blocks are added in order
 
 py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
                    const std::string& reduction_name, bool return_grad) {
@@ -17,7 +13,7 @@ py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
   if (shape_of(prediction) != shape_of(target))
     throw ShapeError(message("target must have the shape of prediction, ", shape_of(prediction),
                              ", got ", shape_of(target)));
-  const std::int64_t size = prediction.size(), blocks = (size + kLossBlock - 1) / kLossBlock;
+  const std::int64_t size = prediction.size();
   std::optional<py::array> loss, gradient;
   if (return_grad) gradient = empty(shape_of(prediction), prediction);
   if (reduction == Reduction::kNone) loss = empty(shape_of(prediction), prediction);
@@ -28,21 +24,17 @@ py::tuple mse_loss(py::handle prediction_object, py::handle target_object,
     const T *prediction_data = data<T>(prediction), *target_data = data<T>(target);
     T* loss_data = loss ? mutable_data<T>(*loss) : nullptr;
     T* gradient_data = gradient ? mutable_data<T>(*gradient) : nullptr;
-    std::vector<double> sums(static_cast<std::size_t>(blocks));
     ReleaseGil nogil(size * 4);
-    parallel_for(blocks, kLossBlock * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
-      const auto& kernels = isa_table<T>().mse_loss;
-      for (std::int64_t block = begin; block < end; ++block) {
-        const std::int64_t first = block * kLossBlock;
-        const std::int64_t count = size - first < kLossBlock ? size - first : kLossBlock;
-        sums[static_cast<std::size_t>(block)] = kernels.sum(
-            count, prediction_data + first, target_data + first, static_cast<T>(2 * factor),
-            gradient_data ? gradient_data + first : nullptr);
-        if (loss_data)
-          kernels.each(count, prediction_data + first, target_data + first, loss_data + first);
-      }
-    });
-    for (double sum : sums) total += sum;
+    total = threaded::squared_error(size, prediction_data, target_data, static_cast<T>(2 * factor),
+                                    gradient_data);
+    if (!loss_data) return;
+    constexpr std::int64_t kPiece = 4096;
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * kWorkPerMove,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   const std::int64_t first = begin * kPiece, last = std::min(end * kPiece, size);
+                   isa_table<T>().mse_loss.each(last - first, prediction_data + first,
+                                                target_data + first, loss_data + first);
+                 });
   });
   py::object result = loss ? py::object(*loss) : py::object(py::float_(total * factor));
   return py::make_tuple(result, gradient ? py::object(*gradient) : py::object(py::none()));

@@ -13,6 +13,7 @@
 #include "plan/plan.h"
 #include "plan/winograd.h"
 #include "shapes/window.h"
+#include "threaded/mse_loss.h"
 
 namespace pynn {
 namespace {
@@ -150,6 +151,8 @@ class AnyPass {
   // Forward, cross-entropy, backward and updates: the loss. Where it is not finite, nothing is
   // updated. None as above, and where the target is not labels (N,).
   virtual py::object step_on_labels(py::handle x, py::handle target) = 0;
+  // The same with the mean, or sum, of squared differences from a target of the output's shape.
+  virtual py::object step_on_values(py::handle x, py::handle target, bool mean) = 0;
   // The output of the last such step whose loss was finite.
   virtual py::array output() const = 0;
   virtual void release() = 0;
@@ -307,6 +310,31 @@ class TypedPass final : public AnyPass {
     }
     return py::float_(loss);
   }
+  py::object step_on_values(py::handle x, py::handle target, bool mean) override {
+    const Shape& shape = plan_.value(output_).shape;
+    if (!takes(x) || !is_plain<T>(target, shape)) return py::none();
+    const T* const x_data = data<T>(py::reinterpret_borrow<py::array>(x));
+    const T* const target_data = data<T>(py::reinterpret_borrow<py::array>(target));
+    const std::int64_t size = element_count(shape);
+    const double factor = mean ? 1 / static_cast<double>(size) : 1;
+    prediction_.resize(static_cast<std::size_t>(size));
+    gradient_.resize(static_cast<std::size_t>(size));
+    double loss = 0;
+    {
+      const ReleaseGil nogil(plan_.work());
+      plan_.set_input(run_, input_, x_data);
+      plan_.forward(run_, 0);
+      plan_.read(run_, output_, prediction_.data());
+      loss = factor * threaded::squared_error(size, prediction_.data(), target_data,
+                                              static_cast<T>(2 * factor), gradient_.data());
+      if (std::isfinite(loss)) {
+        prediction_.swap(output_rows_);
+        plan_.write_gradient(run_, output_, gradient_.data(), false);
+        plan_.backward(run_, static_cast<int>(plan_.nodes().size()) - 1);
+      }
+    }
+    return py::float_(loss);
+  }
   py::array output() const override {
     py::array array = empty<T>(plan_.value(output_).shape);
     std::copy(output_rows_.begin(), output_rows_.end(), mutable_data<T>(array));
@@ -360,7 +388,8 @@ class TypedPass final : public AnyPass {
   std::optional<std::int64_t> ignore_index_;
   bool mean_ = true;
   std::vector<T> losses_;                                             // of each sample
-  std::vector<T> output_rows_;                                        // of a step on labels
+  std::vector<T> output_rows_;                                        // of the last step
+  std::vector<T> prediction_, gradient_;                              // of a step on values
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
 };
@@ -442,6 +471,7 @@ void bind_plan(py::module_& m) {
       .def("forward_all", &AnyPass::forward_all, "x"_a)
       .def("backward_all", &AnyPass::backward_all, "gradient"_a, "node"_a)
       .def("step_on_labels", &AnyPass::step_on_labels, "x"_a, "target"_a)
+      .def("step_on_values", &AnyPass::step_on_values, "x"_a, "target"_a, "mean"_a)
       .def("output", &AnyPass::output)
       .def("release", &AnyPass::release)
       .def("read", &AnyPass::read, "value"_a)

@@ -31,7 +31,7 @@ class LabelLoss(NamedTuple):
 
 
 class SquaredLoss(NamedTuple):
-    """The squared error of a target of the output's shape, as a plan on a device computes it."""
+    """The squared error of a target of the output's shape, as a plan computes it."""
 
     mean: bool
 
@@ -308,6 +308,9 @@ class FusedPass:
         # Forward, loss, backward and updates, given an input and labels: the loss. Where it is not
         # finite, nothing is updated. None as above, and where the labels are not (N,).
         self.step_on_labels = run.step_on_labels
+        # The same for squared differences from values of the output's shape; None where they are
+        # not of the plan's dtype.
+        self.step_on_values = run.step_on_values
         # The output of the last such step whose loss was finite, a copy.
         self.output = run.output
         self.draws = _draws(graph)  # whether `set_stream` is needed before each step

@@ -55,8 +55,8 @@ class Loss:
         return None
 
     def of_values(self) -> SquaredLoss | None:
-        """What a plan on a GPU needs to compute this loss of a target of the output's shape within
-        a step; None where it must be called."""
+        """What a plan needs to compute this loss of a target of the output's shape within a step;
+        None where it must be called."""
         return None
 
     def count(self, target: Any) -> float:

@@ -242,7 +242,7 @@ class CompiledStep:
         ):
             return None
         settings = fused.settings()
-        return None if settings is None else self._train_on_labels(fused, settings, x, y)
+        return None if settings is None else self._train_within(fused, settings, x, y)
 
     def _at_length(self, x: ArrayLike, y: Any) -> float:
         """The same for any batch."""
@@ -416,7 +416,7 @@ class CompiledStep:
         if fused.device is not None:
             return self._run_on_device(fused, settings, array, target)
         assert fused.run is not None
-        loss = self._train_on_labels(fused, settings, array, target)
+        loss = self._train_within(fused, settings, array, target)
         if loss is not None:
             return loss
         if fused.run.draws:
@@ -431,18 +431,24 @@ class CompiledStep:
         self.output = output
         return value
 
-    def _train_on_labels(
+    def _train_within(
         self, fused: FusedStep, settings: list[tuple[Any, ...]], x: object, y: object
     ) -> float | None:
-        """The loss where it is of labels and can be part of the pass; None, and nothing done,
-        elsewhere."""
-        loss, run = self.loss.of_labels(), fused.run
-        if loss is None or run is None or not run.takes_labels:
+        """The loss where it can be part of the pass; None, and nothing done, elsewhere."""
+        run = fused.run
+        if run is None:
+            return None
+        loss = self.loss.of_labels() if run.takes_labels else None
+        squared = self.loss.of_values() if loss is None else None
+        if loss is None and squared is None:
             return None
         if run.draws:
             run.set_stream(get_seed(), self.model._run_steps)
         run.prepare(settings, loss)
-        value = run.step_on_labels(x, y)
+        if squared is None:
+            value = run.step_on_labels(x, y)
+        else:
+            value = run.step_on_values(x, y, squared.mean)
         if value is None:
             return None
         if not math.isfinite(value):

@@ -744,6 +744,72 @@ def test_labels_in_a_step_give_the_bits_of_a_step_by_hand(loss, samples):
             np.testing.assert_array_equal(one.data, other.data)
 
 
+class DoubledError(nn.MSELoss):
+    def value_and_gradient(self, output, target):
+        value, gradient = super().value_and_gradient(output, target)
+        return 2 * value, 2 * gradient
+
+
+@pytest.mark.parametrize("samples", [1, 16, 70])
+@pytest.mark.parametrize(
+    "loss",
+    [nn.MSELoss(), nn.MSELoss(reduction="sum"), DoubledError()],
+    ids=["mean", "sum", "of_ones_own"],
+)
+def test_a_squared_error_in_a_step_gives_the_bits_of_a_step_by_hand(loss, samples):
+    rng = np.random.default_rng(samples)
+    x = rng.random((samples, 2, 6, 7), dtype=np.float32)
+    models = []
+    for _ in range(2):
+        pynn.manual_seed(1)
+        models.append(
+            nn.Sequential(
+                nn.Conv2d(2, 5, 3), nn.Tanh(), nn.Dropout(0.2), nn.Conv2d(5, 1, 3, padding="full")
+            )
+        )
+    compiled, by_hand = models
+    step = pynn.compile(compiled, loss, optim.SGD(compiled.parameters(), lr=0.01, momentum=0.9))
+    optimizer = optim.SGD(by_hand.parameters(), lr=0.01, momentum=0.9)
+    for dtype in (np.float32, np.float64, np.float32, np.float32):
+        y = rng.random((samples, 1, 6, 7)).astype(dtype)
+        value = step(x, y)
+        output = by_hand(x)
+        assert value == loss(output, y)
+        np.testing.assert_array_equal(step.output, output)
+        by_hand.backward(loss.backward())
+        optimizer.step()
+        optimizer.zero_grad()
+        for one, other in zip(compiled.parameters(), by_hand.parameters(), strict=True):
+            np.testing.assert_array_equal(one.data, other.data)
+
+
+@pytest.mark.parametrize(
+    ("loss", "good", "bad"),
+    [
+        (nn.CrossEntropyLoss(), np.arange(20) % 3, np.arange(20) % 3),
+        (nn.MSELoss(), np.ones((20, 3), "f"), np.full((20, 3), np.inf, "f")),
+    ],
+    ids=["labels", "values"],
+)
+def test_a_step_that_fails_keeps_the_output_of_the_one_before(loss, good, bad):
+    model = nn.Linear(4, 3)
+    step = pynn.compile(model, loss, optim.SGD(model.parameters(), lr=0.1))
+    x = np.random.default_rng(0).random((20, 4), dtype=np.float32)
+    step(x, good)
+    expected = model.eval()(x)
+    model.train()
+    step(x, good)
+    before = bits(model)
+    with pytest.raises(pynn.NonFiniteError):
+        step(np.where(x > 0.5, np.nan, x) if loss.of_labels() else x, bad)
+    assert bits(model) == before
+    np.testing.assert_array_equal(step.output, expected)
+    clone = copy.copy(step)
+    step(x[::-1].copy(), good[::-1].copy())
+    np.testing.assert_array_equal(clone.output, expected)
+    assert not np.array_equal(step.output, expected)
+
+
 @pytest.mark.parametrize(
     ("loss", "y", "error", "message"),
     [
