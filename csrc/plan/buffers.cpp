@@ -33,7 +33,7 @@ Arena add_buffers(const PlanGraph& graph, const std::vector<Segment>& segments,
       const auto* const reshape = std::get_if<ReshapeNode>(&node);
       if (reshape && value(reshape->x).layout.dense() && y.layout.dense())
         y.data = value(reshape->x).data;
-      else if (y.in_blocks && !y.in_rows)
+      else if (y.in_blocks)
         add_data(y, time);
     }
   }

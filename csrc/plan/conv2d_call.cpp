@@ -58,7 +58,6 @@ PlanGraph graph_of(const Conv2dShape& s, const Wanted& wanted, bool winograd) {
   node.b = wanted.bias || wanted.db ? kB : -1;
   graph.nodes = {node};
   graph.output = kY;
-  graph.output_in_rows = !wanted.backward() && writes_anywhere(s, winograd);
   graph.winograd = winograd;
   return graph;
 }
@@ -138,10 +137,9 @@ void conv2d(const Conv2dShape& s, const T* x, const T* w, const T* b, T* y) {
   wanted.bias = b != nullptr;
   with_plan<T>(s, wanted, [&](const Plan<T>& plan, Run<T>& run) {
     run.stored[kW] = w, run.stored[kB] = b;
-    run.output = y;
     plan.set_input(run, kX, x);
     plan.forward(run, 0);
-    if (plan.value(kY).data >= 0) plan.read(run, kY, y);
+    plan.read(run, kY, y);
   });
 }
 

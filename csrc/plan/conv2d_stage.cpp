@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <utility>
 
 #include "plan/band_pool.h"
 #include "plan/kernel_columns.h"
@@ -49,13 +48,10 @@ bool has_small_halo(const Conv2dShape& shape) {
          std::max(x.left, x.right) <= shape.window.W + kMore;
 }
 
-bool writes_anywhere(const Conv2dShape& shape, bool winograd) {
-  return !KernelColumns::suits(shape) && !(winograd && suits_winograd(shape, Direction::forward));
-}
-
 bool can_pool(const Conv2dShape& shape, const Window& pool, bool winograd,
               std::int64_t element_bytes) {
-  return pools_in_bands(pool, shape.O, element_bytes) && writes_anywhere(shape, winograd);
+  return pools_in_bands(pool, shape.O, element_bytes) && !KernelColumns::suits(shape) &&
+         !(winograd && suits_winograd(shape, Direction::forward));
 }
 
 namespace {
@@ -64,9 +60,7 @@ template <typename T>
 class Conv2dStage final : public Stage<T> {
  public:
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
-      : shape_(node.shape),
-        layer_(builder, node, gradients),
-        in_rows_(builder.value(node.y).in_rows) {
+      : shape_(node.shape), layer_(builder, node, gradients) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
     if (node.pool) pool_.emplace(builder, *node.pool, node.relu, layer_.y);
     if (KernelColumns::suits(shape_)) {
@@ -81,10 +75,6 @@ class Conv2dStage final : public Stage<T> {
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
       if (pool_) cut_into_bands(forward_, layer_.y, pool_->layout().height);
-      if (in_rows_) {
-        if (forward_.classes.size() > 1) cut_into_bands(forward_, layer_.y, rows_together());
-        first_pixels_ = first_pixels(forward_);
-      }
       if (reads_far(forward_, layer_.x)) {
         lay_in_panels(forward_, isa_table<T>().outer_product.rows);
         panels_ = builder.forward_scratch(panel_elements(forward_));
@@ -138,8 +128,6 @@ class Conv2dStage final : public Stage<T> {
                           shape_.C / shape_.groups * layer_.x.plane()};
     if (pool_)
       forward_by_bands(run, blocks, product, factors);
-    else if (in_rows_)
-      forward_to_rows(run, blocks, product, factors);
     else
       sweep(blocks, forward_, product, factors, run.at(layer_.y_data, blocks), layer_.y);
   }
@@ -249,50 +237,6 @@ class Conv2dStage final : public Stage<T> {
         });
   }
 
-  // What is turned back into rows of samples together.
-  static constexpr std::int64_t kNearBytes = 256 * 1024;
-
-  // As many rows of pixels.
-  std::int64_t rows_together() const {
-    const std::int64_t row = layer_.y.width * shape_.O * kBlockLanes * std::int64_t{sizeof(T)};
-    return std::clamp<std::int64_t>(kNearBytes / row, 1, layer_.y.height);
-  }
-
-  // Each product is turned back into rows of samples at once.
-  void forward_to_rows(const Run<T>& run, BlockRange blocks, const OuterProduct<T>& start,
-                       const Factors& factors) const {
-    const std::int64_t pixels = layer_.y.pixels();
-    // The first pixel of a strip, and how many there are.
-    const auto pixels_of = [&](std::int64_t strip) {
-      const auto i = static_cast<std::size_t>(strip);
-      return std::pair(first_pixels_[i], first_pixels_[i + 1] - first_pixels_[i]);
-    };
-    const std::int64_t bytes =
-        first_pixels_[1] * kBlockLanes * forward_.rows * std::int64_t{sizeof(T)};
-    each_product(
-        blocks, forward_, start, factors, layer_.y, bytes / kNearBytes,
-        [&](const Unit& unit, OuterProduct<T>& product) {
-          const auto [first, count] = pixels_of(unit.strip);
-          product.c_row = (count / 2 * 2 + 1) * kBlockLanes;  // channels not a power of two apart
-          product.c = scratch<T>(unit.rows * product.c_row) - first * kBlockLanes;
-        },
-        [&](const Unit& unit, const OuterProduct<T>& product) {
-          const auto [first, count] = pixels_of(unit.strip);
-          T* samples[kBlockLanes];
-          for (std::int64_t r = 0; r < unit.rows; ++r) {
-            const std::int64_t channel = unit.group * forward_.rows + unit.row + r;
-            for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-              const std::int64_t n = unit.block * kBlockLanes + lane;
-              samples[lane] = n < layer_.y.samples
-                                  ? run.output + (n * shape_.O + channel) * pixels + first
-                                  : nullptr;
-            }
-            isa_table<T>().sample_blocks.scatter(
-                count, product.c + first * kBlockLanes + r * product.c_row, samples);
-          }
-        });
-  }
-
   // The gradient of what the convolution gives.
   T* image_gradient(const Run<T>& run, BlockRange blocks) const {
     if (!pool_) return layer_.pass_relu(run, blocks);
@@ -334,8 +278,11 @@ class Conv2dStage final : public Stage<T> {
   // All products of a sweep, into an image c.
   void sweep(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start,
              const Factors& factors, T* c, const Layout& c_layout) const {
+    // Few rows make poor tiles: only panels are shared.
+    const std::int64_t panels =
+        sweep.panel_rows > 1 ? (sweep.rows + sweep.panel_rows - 1) / sweep.panel_rows : 1;
     each_product(
-        blocks, sweep, start, factors, c_layout, 1,
+        blocks, sweep, start, factors, c_layout, panels,
         [&](const Unit& unit, OuterProduct<T>& product) {
           product.c = c + unit.block * c_layout.block() +
                       (unit.group * sweep.rows + unit.row) * c_layout.plane();
@@ -345,23 +292,21 @@ class Conv2dStage final : public Stage<T> {
         [](const Unit&, const OuterProduct<T>&) {});
   }
 
-  // One product for each block of samples, group and strip; where these are few, or `least` asks
-  // for it, for some rows of it. place(unit, product) says where it is to be written, done(unit,
+  // One product for each block of samples, group and strip; where these are few, or take long, for
+  // some of so many panels of it. place(unit, product) says where it is to be written, done(unit,
   // product) is called when it has been. c_layout: of an image of what is written.
   template <typename Place, typename Done>
   void each_product(BlockRange blocks, const Sweep& sweep, const OuterProduct<T>& start,
-                    const Factors& factors, const Layout& c_layout, std::int64_t least,
+                    const Factors& factors, const Layout& c_layout, std::int64_t panels,
                     const Place& place, const Done& done) const {
     const auto strips = static_cast<std::int64_t>(sweep.strips.size());
     const std::int64_t products = blocks.count() * shape_.groups * strips;
-    // Few rows make poor tiles: only panels are shared.
-    const std::int64_t panel_rows = sweep.panel_rows > 1 ? sweep.panel_rows : sweep.rows;
-    const std::int64_t panels = (sweep.rows + panel_rows - 1) / panel_rows;
+    const std::int64_t panel_rows = panels > 1 ? sweep.panel_rows : sweep.rows;
     const std::int64_t units = (kUnits + products - 1) / std::max<std::int64_t>(products, 1);
     // The last products are what threads wait for one another at.
     constexpr std::int64_t kMostWork = 1 << 26;
     const std::int64_t fine = sweep.flops / std::max<std::int64_t>(strips, 1) / kMostWork;
-    const std::int64_t parts = std::clamp<std::int64_t>(std::max({units, fine, least}), 1, panels);
+    const std::int64_t parts = std::clamp<std::int64_t>(std::max(units, fine), 1, panels);
     const std::int64_t a_group = group_panel_elements(sweep);
     parallel_for(products * parts, sweep.flops / std::max<std::int64_t>(strips * parts, 1),
                  [&](std::int64_t begin, std::int64_t end) {
@@ -686,8 +631,6 @@ class Conv2dStage final : public Stage<T> {
   std::optional<BandPool<T>> pool_;
   bool by_bands_ = false;    // whether the gradient of what is pooled lies nowhere as a whole
   int image_gradient_ = -1;  // else where
-  const bool in_rows_;       // whether y is written as an array
-  std::vector<std::int64_t> first_pixels_;  // of its strips
   std::vector<std::int32_t> taps_, positions_;
   std::vector<std::int32_t> shifts_;  // of dy, by tap; empty: the gradient sums over pixels of y
 };

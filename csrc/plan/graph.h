@@ -54,8 +54,7 @@ struct PlanGraph {
   std::vector<int> inputs;
   std::vector<PlanNode> nodes;
   int output = -1;
-  bool output_in_rows = false;  // the last node, a convolution, writes the output as an array
-  bool winograd = false;        // whether convolutions may be computed by Winograd's filtering
+  bool winograd = false;  // whether convolutions may be computed by Winograd's filtering
 
   bool trains() const { return !needed.empty(); }
 };

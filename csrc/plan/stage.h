@@ -31,7 +31,6 @@ struct Run {
   char* memory = nullptr;
   std::vector<const T*> rows;      // of inputs, by value: (N, features), as the caller holds them
   std::vector<const T*> stored;    // by value
-  T* output = nullptr;             // (N, ...), where the plan writes it as an array
   std::vector<T*> gradients;       // of parameters, by value
   std::vector<char> accumulate;    // whether a parameter's gradient is added to what is there
   std::vector<Update<T>> updates;  // of parameters, by value

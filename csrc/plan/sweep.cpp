@@ -130,17 +130,6 @@ void cut_into_bands(Sweep& sweep, const Layout& to, std::int64_t rows) {
   }
 }
 
-std::vector<std::int64_t> first_pixels(const Sweep& sweep) {
-  std::vector<std::int64_t> result;
-  std::int64_t all = 0;
-  for (const std::vector<Piece>& strip : sweep.strips) {
-    result.push_back(all);
-    for (const Piece& piece : strip) all += piece.end - piece.begin;
-  }
-  result.push_back(all);
-  return result;
-}
-
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
                     std::int64_t element_bytes) {
   const Window& w = s.window;

@@ -39,10 +39,6 @@ void lay_in_panels(Sweep& sweep, std::int64_t most_rows);
 // A strip for each band of so many rows of the image that is written.
 void cut_into_bands(Sweep& sweep, const Layout& to, std::int64_t rows);
 
-// Where the pixels of each strip are neighbours, one strip after the other: the first of each, and
-// behind the last the number of all.
-std::vector<std::int64_t> first_pixels(const Sweep& sweep);
-
 // `tile`: pixels of a tile of the product.
 Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std::int64_t tile,
                     std::int64_t element_bytes);

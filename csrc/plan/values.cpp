@@ -126,7 +126,6 @@ std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes)
   }
   for (const int input : graph.inputs) at(values, input).input = true;
   at(values, graph.output).is_output = true;
-  at(values, graph.output).in_rows = graph.output_in_rows;
   const auto mark = [&](const auto* product) {
     if (product && product->relu) at(values, product->y).relu = true;
   };

@@ -19,9 +19,8 @@ struct Value {
   bool needed = false;     // whether its gradient is wanted
   bool reached = false;    // whether the output depends on it, on the way backward
   bool is_output = false;
-  bool in_rows = false;  // it is written as an array (N, ...) where the caller wants it
-  bool relu = false;     // it is the result of a product with relu
-  bool masked = false;   // whoever writes its gradient does relu's part of the backward pass
+  bool relu = false;    // it is the result of a product with relu
+  bool masked = false;  // whoever writes its gradient does relu's part of the backward pass
   int data = -1;
   int gradient = -1;
   int gradients_read = 0;  // how many stages add to its gradient
