@@ -19,6 +19,7 @@ class LinearStage final : public Stage<T> {
   LinearStage(Builder<T>& builder, const LinearNode& node, const LayerGradients& gradients)
       : layer_(builder, node, gradients),
         from_rows_(reads_rows(builder.value(node.x), builder.value(node.w).shape, sizeof(T))),
+        shares_outputs_(shares_outputs(builder.value(node.x), builder.value(node.w), sizeof(T))),
         samples_(layer_.x.samples),
         blocks_(layer_.x.blocks()),
         inputs_(layer_.x.features()),
@@ -123,30 +124,49 @@ class LinearStage final : public Stage<T> {
   }
 
   // y = x w^T with the samples in the rows of the product, for layers of few outputs: turning w
-  // into blocks of outputs costs less than turning x into blocks of samples.
+  // into columns of outputs costs less than turning x into blocks of samples.
   void forward_from_rows(const Run<T>& run, BlockRange blocks) const {
+    constexpr std::int64_t kSamples = 64;  // of a unit of work where outputs are shared
+    const std::int64_t columns = (outputs_ + kBlockLanes - 1) / kBlockLanes;
+    if (!shares_outputs_)
+      return multiply_rows(run, 0, columns, blocks.begin * kBlockLanes,
+                           std::min(blocks.end * kBlockLanes, samples_));
+    const std::int64_t units = (samples_ + kSamples - 1) / kSamples;
+    const std::int64_t work = 2 * inputs_ * kBlockLanes * std::min(samples_, kSamples);
+    parallel_for(columns * units, work, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t unit = begin, last; unit < end; unit = last) {
+        const std::int64_t column = unit / units, start = unit % units;
+        const std::int64_t whole = start ? 0 : (end - unit) / units;
+        last = whole ? unit + whole * units : std::min(end, (column + 1) * units);
+        multiply_rows(run, column, std::max<std::int64_t>(whole, 1), start * kSamples,
+                      std::min((start + last - unit) * kSamples, samples_));
+      }
+    });
+  }
+
+  // The same for some columns of 16 outputs and some samples, of which the first begins a block.
+  void multiply_rows(const Run<T>& run, std::int64_t column, std::int64_t columns,
+                     std::int64_t first, std::int64_t past) const {
     const auto& kernels = isa_table<T>();
     const T* const w = layer_.weights(run);
     const T* const bias = layer_.bias(run);
-    const std::int64_t first = blocks.begin * kBlockLanes;
-    const std::int64_t count = std::min(blocks.end * kBlockLanes, samples_) - first;
-    const std::int64_t columns = (outputs_ + kBlockLanes - 1) / kBlockLanes;
-    const std::int64_t pitch = columns * kBlockLanes;
-    T* const turned = scratch<T>(columns * inputs_ * kBlockLanes + count * pitch);
-    T* const y = turned + columns * inputs_ * kBlockLanes;
-    for (std::int64_t column = 0; column < columns; ++column) {
-      const T* rows[kBlockLanes];
+    const std::int64_t output = column * kBlockLanes, pitch = columns * kBlockLanes;
+    const std::int64_t outputs = std::min(pitch, outputs_ - output);
+    T* const turned = scratch<T>((inputs_ + past - first) * pitch);
+    T* const y = turned + inputs_ * pitch;
+    const T* rows[kBlockLanes];
+    for (std::int64_t c = 0; c < columns; ++c) {
       for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-        const std::int64_t output = column * kBlockLanes + lane;
-        rows[lane] = output < outputs_ ? w + output * inputs_ : nullptr;
+        const std::int64_t o = c * kBlockLanes + lane;
+        rows[lane] = o < outputs ? w + (output + o) * inputs_ : nullptr;
       }
-      kernels.sample_blocks.gather(inputs_, rows, turned + column * inputs_ * kBlockLanes);
+      kernels.sample_blocks.gather(inputs_, rows, turned + c * inputs_ * kBlockLanes);
     }
-    for (std::int64_t n = 0; n < count; ++n)
+    for (std::int64_t n = 0; n < past - first; ++n)
       for (std::int64_t o = 0; o < pitch; ++o)
-        y[n * pitch + o] = bias && o < outputs_ ? bias[o] : T(0);
+        y[n * pitch + o] = bias && o < outputs ? bias[output + o] : T(0);
     OuterProduct<T> product{};
-    product.rows = count;
+    product.rows = past - first;
     product.columns = columns;
     product.depth = inputs_;
     product.even = true;
@@ -162,14 +182,11 @@ class LinearStage final : public Stage<T> {
     product.accumulate = true;
     product.relu = layer_.relu;
     kernels.outer_product.run(product);
-    for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
-      const T* rows[kBlockLanes];
-      for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
-        const std::int64_t sample = block * kBlockLanes + lane;
-        rows[lane] = sample < samples_ ? y + (sample - first) * pitch : nullptr;
-      }
-      kernels.sample_blocks.gather(outputs_, rows,
-                                   run.at(layer_.y_data) + block * outputs_ * kBlockLanes);
+    for (std::int64_t sample = first; sample < past; sample += kBlockLanes) {
+      for (std::int64_t lane = 0; lane < kBlockLanes; ++lane)
+        rows[lane] = sample + lane < past ? y + (sample + lane - first) * pitch : nullptr;
+      kernels.sample_blocks.gather(
+          outputs, rows, run.at(layer_.y_data) + sample * outputs_ + output * kBlockLanes);
     }
   }
 
@@ -346,7 +363,7 @@ class LinearStage final : public Stage<T> {
   }
 
   const WeightedLayer layer_;
-  const bool from_rows_;
+  const bool from_rows_, shares_outputs_;
   const std::int64_t samples_, blocks_, inputs_, outputs_;
   const std::int64_t pitch_;  // of rows of samples: whole columns
   const int given_;           // the input that x is, as rows; -1: none

@@ -23,6 +23,12 @@ inline bool reads_rows(const Value& x, const Shape& w, std::int64_t element_byte
   return x.rows >= 0 && w[0] <= kOutputs && shares_samples(w, element_bytes);
 }
 
+// Whether threads share the outputs of such a layer after all: so each has the same weights forward
+// and in their update, and they need not come from another's cache.
+inline bool shares_outputs(const Value& x, const Value& w, std::int64_t element_bytes) {
+  return w.needed && reads_rows(x, w.shape, element_bytes) && w.shape[0] > kBlockLanes;
+}
+
 template <typename T>
 std::unique_ptr<Stage<T>> make_linear_stage(Builder<T>& builder, const LinearNode& node,
                                             const LayerGradients& gradients);

@@ -17,8 +17,11 @@ Sharing sharing(const PlanNode& node, const std::vector<Value>& values,
           [](const ForeignNode&) { return Sharing::parts; },
           [](const LibraryNode& n) { return n.on_blocks ? Sharing::any : Sharing::parts; },
           [&](const LinearNode& n) {
-            return shares_samples(value(n.w).shape, element_bytes) ? Sharing::samples
-                                                                   : Sharing::parts;
+            const Value& w = value(n.w);
+            return shares_samples(w.shape, element_bytes) &&
+                           !shares_outputs(value(n.x), w, element_bytes)
+                       ? Sharing::samples
+                       : Sharing::parts;
           },
           [&](const Conv2dNode&) { return of_images; },
           [&](const MaxPool2dNode&) { return of_images; },
