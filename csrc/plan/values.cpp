@@ -1,14 +1,13 @@
 #include "plan/values.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "plan/graph.h"
+#include "threaded/conv2d.h"
 
 namespace pynn {
 namespace {
-
-// Up to so many samples lie in arrays: sixteen lanes would be too empty.
-constexpr std::int64_t kFewSamples = 15;
 
 Value& at(std::vector<Value>& values, int number) {
   return values[static_cast<std::size_t>(number)];
@@ -108,10 +107,42 @@ void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
   }
 }
 
+// How much longer than a lane of blocks a sample takes in arrays, as measured. There, it is pixels
+// that fill the vectors, and few channels are slow backward; the first convolution mostly passes no
+// gradient to its input.
+double slowness_in_arrays(const Conv2dShape& s, bool trains, bool first) {
+  const Window& w = s.window;
+  if (w.KH * w.KW == 1) return 1.1;
+  if (!trains) return 1.5;
+  const std::int64_t channels = first ? s.O : std::min(s.C, s.O);
+  const std::int64_t lanes = (w.OW + kBlockLanes - 1) / kBlockLanes * kBlockLanes;
+  return (1.1 + 12.0 / static_cast<double>(channels)) * static_cast<double>(lanes) /
+         static_cast<double>(w.OW);
+}
+
 }  // namespace
 
+// It must not depend on which gradients are wanted: bits would.
 bool in_blocks(const PlanGraph& graph) {
-  return graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0] > kFewSamples;
+  constexpr std::int64_t kFewest = 3;  // of fewer, blocks would take too much memory
+  const std::int64_t samples = graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0];
+  if (samples < kFewest || samples >= kBlockLanes) return samples >= kBlockLanes;
+  double in_arrays = 0, in_blocks = 0;
+  bool first = true;
+  for (const PlanNode& node : graph.nodes) {
+    std::int64_t work = 0;
+    double slowness = 1;
+    if (const auto* const linear = std::get_if<LinearNode>(&node)) {
+      work = element_count(graph.shapes[static_cast<std::size_t>(linear->w)]);
+    } else if (const auto* const conv = std::get_if<Conv2dNode>(&node)) {
+      const Conv2dShape& s = conv->shape;
+      work = threaded::work_of(s) / (2 * s.N);
+      slowness = slowness_in_arrays(s, graph.trains(), std::exchange(first, false));
+    }
+    in_arrays += static_cast<double>(work * samples) * slowness;
+    in_blocks += static_cast<double>(work * kBlockLanes);
+  }
+  return in_arrays > in_blocks;
 }
 
 std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes) {

@@ -31,7 +31,8 @@ struct Value {
 
 struct PlanGraph;
 
-// Whether values lie in blocks of samples: of a few, they are arrays.
+// Whether values lie in blocks of samples: of so few that lanes would be too empty, they are
+// arrays.
 bool in_blocks(const PlanGraph& graph);
 
 // All but the buffers.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ class ResidualOfMany(nn.Module):
         return nn.relu(self.second(y)) + y
 
 
-# What Winograd's filtering suits: it runs with it, in batches of 16 and more.
+# What Winograd's filtering suits: it runs with it, in blocks of samples.
 WINOGRAD = {
     "winograd_same": ((40, 14, 14), lambda: nn.Conv2d(40, 53, 3, padding="same")),
     "winograd_odd": ((48, 9, 11), lambda: nn.Sequential(nn.Conv2d(48, 40, 3, padding=1), nn.ReLU())),
@@ -129,6 +130,7 @@ POOLED = {  # convolutions that run the pools behind them, rows of windows at a 
 NETWORKS = {
     "dense": ((7,), lambda: nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))),
     "dense_wide": ((33,), lambda: nn.Sequential(nn.Linear(33, 130), nn.Tanh(), nn.Linear(130, 18))),
+    "dense_thin": ((90,), lambda: nn.Sequential(nn.Linear(90, 40), nn.ReLU(), nn.Linear(40, 17))),
     "dense_without_bias": ((16,), lambda: nn.Linear(16, 16, bias=False)),
     "one_pixel": ((1, 1, 1), lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())),
     "pointwise": (
@@ -217,6 +219,11 @@ NETWORKS = {
 }  # fmt: skip
 
 
+def in_blocks(plan):
+    """Whether the first value of a plan lies in blocks of samples."""
+    return re.search(r"\s(\[\d+\]){4}\[16\]\s", plan.explain()) is not None
+
+
 def run(name, batch, dtype="float64", backend="native"):
     """Output, dx and gradients of a network in training mode."""
     shape, make = NETWORKS[name]
@@ -229,10 +236,11 @@ def run(name, batch, dtype="float64", backend="native"):
             x = rng.standard_normal((batch, *shape)).astype(dtype)
             y = model(x)
             dx = model.backward(rng.standard_normal(y.shape).astype(dtype))
-        filtered = "Winograd" in model.plan(x.shape).explain()
+        plan = model.plan(x.shape)
     finally:
         pynn.set_winograd(False)
-    assert filtered == (name in WINOGRAD and batch >= 16)
+    assert in_blocks(plan) or batch < 16
+    assert ("Winograd" in plan.explain()) == (name in WINOGRAD and in_blocks(plan))
     return {"y": y, "dx": dx} | {
         path: np.zeros(p.shape) if p.grad is None else p.grad
         for path, p in model.named_parameters()
@@ -250,7 +258,7 @@ def test_equal_the_reference(name, batch):
         np.testing.assert_allclose(array, expected[path], rtol=2e-4, atol=2e-4, err_msg=path)
 
 
-@pytest.mark.parametrize("batch", [1, 5, 130])
+@pytest.mark.parametrize("batch", [1, 5, 12, 130])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_bits_on_any_number_of_threads(name, batch):
     before = pynn.get_num_threads()
@@ -382,8 +390,8 @@ def test_every_instruction_set(isa):
 
 
 def test_a_batch_is_its_rows():
-    """What a sample gives does not depend on the others, nor on where in the batch it stands: of
-    dense layers, in batches of 16 and more, and of fewer."""
+    """What a sample gives does not depend on the others, nor on where in the batch it stands; of
+    dense layers, among batches that lie in blocks, and among those in arrays."""
     convolutions = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
     ).eval()
@@ -392,12 +400,14 @@ def test_a_batch_is_its_rows():
     whole = whole_model(x)
     np.testing.assert_array_equal(whole_model(x[30:57]), whole[30:57])
     np.testing.assert_array_equal(whole_model(x[::-1]), whole[::-1])
-    features, few = convolutions(x), whole_model(x[41:56])
-    np.testing.assert_allclose(few, whole[41:56], rtol=1e-5, atol=1e-6)
-    for size in (1, 2, 9, 15):
+    features, few = convolutions(x), whole_model(x[41:50])
+    np.testing.assert_allclose(few, whole[41:50], rtol=1e-5, atol=1e-6)
+    for size in (1, 2, 9, 12, 15):
         part = x[41 : 41 + size]
+        assert in_blocks(whole_model.plan(part.shape)) == (size >= 12)
+        expected = whole[41 : 41 + size] if size >= 12 else few[:size]
         np.testing.assert_array_equal(convolutions(part), features[41 : 41 + size])
-        np.testing.assert_array_equal(whole_model(part), few[:size])
+        np.testing.assert_array_equal(whole_model(part), expected)
 
 
 @pytest.mark.parametrize("batch", [9, 20])
@@ -538,6 +548,52 @@ def test_explain_says_what_runs():
     assert "[3][8][7][7] " in step.plan((3, 1, 7, 7)).explain()
     with pytest.raises(pynn.errors.ShapeError, match=r"no plan for input shape \(0, 1, 7, 7\)"):
         model.plan((0, 1, 7, 7))
+
+
+@pytest.mark.parametrize(
+    ("layers", "fewest", "fewest_trained"),
+    [
+        (lambda: [nn.Conv2d(1, 8, 3), nn.Conv2d(8, 1, 3, padding="full")], 11, 3),
+        (lambda: [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)], 11, 4),
+        (lambda: [nn.Conv2d(1, 64, 3), nn.Conv2d(64, 64, 3)], 11, 8),
+        (lambda: [nn.Conv2d(1, 8, 1), nn.Conv2d(8, 8, 1)], 15, 15),
+        (lambda: [nn.Flatten(), nn.Linear(196, 30)], 16, 16),
+        (lambda: [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(49, 2)], 16, 16),
+    ],
+)
+def test_from_how_many_samples_on_they_lie_in_blocks(layers, fewest, fewest_trained):
+    model = nn.Sequential(*layers())
+    step = pynn.compile(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    for make_plan, least in ((step.plan, fewest_trained), (model.plan, fewest)):
+        sizes = [n for n in range(1, 20) if in_blocks(make_plan((n, 1, 14, 14)))]
+        assert sizes == list(range(least, 20))
+
+
+@pytest.mark.parametrize("batch", [2, 3, 4, 7, 12, 15])
+def test_a_few_samples_have_the_same_bits_by_hand_and_compiled(batch):
+    """Whether their gradients are wanted, too, or not."""
+    rng = np.random.default_rng(3)
+    x = rng.random((batch, 1, 12, 12), np.float32)
+    target = rng.random((batch, 1, 12, 12), np.float32)
+
+    def make():
+        pynn.manual_seed(6)
+        model = nn.Sequential(
+            nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Conv2d(6, 1, 3, padding="full", bias=False)
+        )
+        return model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+
+    model, loss, optimizer = make()
+    step = pynn.compile(model, loss, optimizer)
+    losses = [step(x, target) for _ in range(3)]
+    by_hand, loss, optimizer = make()
+    for expected in losses:
+        assert loss(by_hand(x), target) == expected
+        optimizer.zero_grad()
+        by_hand.backward(loss.backward())
+        optimizer.step()
+    for one, other in zip(model.parameters(), by_hand.parameters(), strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
 
 
 @pytest.mark.parametrize(
