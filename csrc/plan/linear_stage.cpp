@@ -229,6 +229,7 @@ class LinearStage final : public Stage<T> {
       product.b = run.rows[static_cast<std::size_t>(given_)];
       product.b_offsets = samples_times_pitch_.data();
       product.b_columns = columns_.data();
+      product.fetch_b = reinterpret_cast<std::uintptr_t>(product.b) % 64;  // across two lines
     } else {
       lay_out_columns_of_x(run, run.at(columns_of_x_));
       lay_out_rows_of_dy(dy, run.at(rows_of_dy_));

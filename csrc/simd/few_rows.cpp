@@ -24,6 +24,14 @@ constexpr int kGroup = 16;                   // outputs whose sums are finished 
 constexpr int kBand = 16;                    // of so many rows
 constexpr std::int64_t kFarBytes = 4 << 20;  // weights that do not stay near from call to call
 
+// How many lines ahead weights are fetched. What is near comes in time by itself, unless vectors
+// lie across lines.
+template <typename T>
+std::int64_t lines_ahead(std::int64_t weights, const T* w) {
+  if (weights * std::int64_t{sizeof(T)} > kFarBytes) return 16;
+  return reinterpret_cast<std::uintptr_t>(w) % kVectorBytes ? 6 : 0;
+}
+
 PYNN_INLINE float multiply_add(float a, float b, float c) {
   return fma(broadcast(a), broadcast(b), broadcast(c))[0];
 }
@@ -33,12 +41,12 @@ PYNN_INLINE double multiply_add(double a, double b, double c) {
 
 // sums (R rows, kGroup outputs, lanes): the products of rows of x with rows of w, in as many parts
 // as a vector has lanes. Of the outputs, `count` are there; the last stands for the others. Inputs
-// are a vector or more.
+// are a vector or more. Weights are fetched `ahead` elements before they are needed; 0: they are
+// not.
 template <typename T, int R, int outputs>
-void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
-                  T* sums) {
+void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* w,
+                  std::int64_t ahead, T* sums) {
   constexpr int lanes = kLanes<T>;
-  constexpr std::int64_t ahead = 16 * 64 / sizeof(T);
   const T* rows[outputs];
 #pragma GCC unroll 8
   for (int o = 0; o < outputs; ++o) rows[o] = w + (o < count ? o : count - 1) * inputs;
@@ -57,7 +65,7 @@ void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* 
   };
   std::int64_t k = 0;
   for (; k + lanes <= inputs; k += lanes) {
-    if (far)  // what the caches hold comes in time by itself
+    if (ahead)
 #pragma GCC unroll 8
       for (int o = 0; o < outputs; ++o) __builtin_prefetch(rows[o] + k + ahead);
     add(k, [](auto vector) { return vector; });
@@ -74,26 +82,26 @@ void forward_tile(std::int64_t inputs, std::int64_t count, const T* x, const T* 
 }
 
 template <typename T, int R, int outputs>
-void forward_tiles(std::int64_t inputs, std::int64_t count, const T* x, const T* w, bool far,
-                   bool backwards, T* sums) {
+void forward_tiles(std::int64_t inputs, std::int64_t count, const T* x, const T* w,
+                   std::int64_t ahead, bool backwards, T* sums) {
   const std::int64_t tiles = (count + outputs - 1) / outputs;
   for (std::int64_t i = 0; i < tiles; ++i) {
     const std::int64_t o = (backwards ? tiles - 1 - i : i) * outputs;
-    forward_tile<T, R, outputs>(inputs, count - o, x, w + o * inputs, far, sums + o * kLanes<T>);
+    forward_tile<T, R, outputs>(inputs, count - o, x, w + o * inputs, ahead, sums + o * kLanes<T>);
   }
 }
 
 // Of a few rows, all outputs of a group, in as few tiles as possible.
 template <typename T, int R = kTileRows>
 void forward_group(std::int64_t rows, std::int64_t inputs, std::int64_t count, const T* x,
-                   const T* w, bool far, bool backwards, T* sums) {
+                   const T* w, std::int64_t ahead, bool backwards, T* sums) {
   if constexpr (R > 1) {
-    if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, far, backwards, sums);
+    if (rows < R) return forward_group<T, R - 1>(rows, inputs, count, x, w, ahead, backwards, sums);
   }
   constexpr int most = kTileOutputs<R>, fewer = most == 5 ? 4 : most;
   if ((count + most - 1) / most < (count + fewer - 1) / fewer)
-    return forward_tiles<T, R, most>(inputs, count, x, w, far, backwards, sums);
-  forward_tiles<T, R, fewer>(inputs, count, x, w, far, backwards, sums);
+    return forward_tiles<T, R, most>(inputs, count, x, w, ahead, backwards, sums);
+  forward_tiles<T, R, fewer>(inputs, count, x, w, ahead, backwards, sums);
 }
 
 // Rows that are shorter than a vector, with zeros behind them.
@@ -111,7 +119,7 @@ template <typename T>
 void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const T* x, const T* w,
              const T* b, bool relu, bool backwards, T* y) {
   constexpr int lanes = kLanes<T>;
-  const bool far = s.inputs * s.outputs * std::int64_t{sizeof(T)} > kFarBytes;
+  const std::int64_t ahead = lines_ahead(s.inputs * s.outputs, w) * 64 / std::int64_t{sizeof(T)};
   const bool narrow = s.inputs < lanes;
   const std::int64_t inputs = narrow ? lanes : s.inputs;
   const std::int64_t groups = (end - begin + kGroup - 1) / kGroup;
@@ -130,7 +138,7 @@ void forward(const FewRowsShape& s, std::int64_t begin, std::int64_t end, const 
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t row = rows * tile / tiles;
         forward_group<T>(rows * (tile + 1) / tiles - row, inputs, count, x_band + row * inputs,
-                         w_group, far, backwards, sums + row * kGroup * lanes);
+                         w_group, ahead, backwards, sums + row * kGroup * lanes);
       }
       for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t o = 0; o < count; o += lanes) {

@@ -49,7 +49,7 @@ struct Tile {
   const std::int64_t* c_vectors;
   const T* bias;
   const T* mask;
-  bool accumulate;
+  bool accumulate, fetch_b;
   T floor;
   const GradientStep<T>* step;
 };
@@ -57,13 +57,14 @@ struct Tile {
 // How a tile finds A and B for each k: by their offsets, or where these advance evenly, by steps.
 enum class Walk {
   scattered,
-  panels,        // scattered; A's rows side by side, and B is fetched into the first-level cache
+  panels,        // scattered; A's rows side by side, and B is fetched
   apart,         // A by 1, its rows a_row apart; B by a column
   side_by_side,  // A by any step, its rows side by side; B by a column
 };
 
-constexpr int kUnrolled = 4;  // so many k at a time
-constexpr int kAhead = 9;     // so many k before it is needed, B is fetched
+constexpr int kUnrolled = 4;     // so many k at a time
+constexpr int kAhead = 9;        // so many k before it is needed, B is fetched beside panels
+constexpr int kAheadInRows = 4;  // and beside others
 
 // Of how many rows and vectors, and of which elements, tiles of all walks are compiled.
 template <typename T, int V>
@@ -131,6 +132,14 @@ void tile(const Tile<T>& t) {
       const std::int64_t ahead = t.b_offsets[k + kAhead];
       __builtin_prefetch(b[0] + ahead);  // vectors between the first and the last: other k's
       __builtin_prefetch(b[V - 1] + ahead);
+      one();
+    }
+    const bool fetches = kWalk == Walk::scattered && V == kUsualVectors && t.fetch_b;
+    for (; fetches && k + kAheadInRows < t.depth; ++k) {
+      const std::int64_t ahead = t.b_offsets[k + kAheadInRows];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) __builtin_prefetch(b[v] + ahead);
+      __builtin_prefetch(b[V - 1] + ahead + kLanes<T> - 1);
       one();
     }
     for (; k < t.depth; ++k) one();
@@ -296,6 +305,7 @@ void run(const OuterProduct<T>& p) {
     t.b = p.b;
     t.b_offsets = p.b_offsets + k;
     t.accumulate = p.accumulate || !first;
+    t.fetch_b = p.fetch_b;
     t.step = p.step;
     t.floor = p.relu && last ? T(0) : -static_cast<T>(__builtin_inf());
     for (std::int64_t i = 0; i < row_tiles; ++i) {

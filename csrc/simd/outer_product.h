@@ -40,7 +40,8 @@ struct OuterProduct {
   // Where B does not stay in the first-level cache, A may lie in panels of so many rows:
   //   A(i, k) = a[i / panel_rows * a_panel + i % panel_rows + a_offsets[k]].
   std::int64_t panel_rows = 1, a_panel = 0;  // 1: it does not
-  std::int64_t last_lanes = kBlockLanes;     // of the last column, that C has; B has all 16
+  bool fetch_b = false;  // into the first-level cache, before it is needed; panels always do
+  std::int64_t last_lanes = kBlockLanes;  // of the last column, that C has; B has all 16
   // Instead of all that, C -= rate * (A B + decay * C): a step of plain gradient descent. All of
   // the depth must be one block.
   const GradientStep<T>* step = nullptr;
