@@ -283,7 +283,7 @@ class TypedPass final : public AnyPass {
                                             labels_shape_, shape[1], ignore_index_);
     const T* const x_data = data<T>(py::reinterpret_borrow<py::array>(x));
     losses_.resize(static_cast<std::size_t>(shape[0]));
-    output_rows_.resize(static_cast<std::size_t>(element_count(shape)));
+    prediction_.resize(static_cast<std::size_t>(element_count(shape)));
     CrossEntropyTask<T> task{};
     task.positions = shape[0];
     task.C = shape[1];
@@ -299,12 +299,12 @@ class TypedPass final : public AnyPass {
       const double factor = !mean_ ? 1 : kept == 0 ? 0 : 1 / kept;
       task.gradient_scale = static_cast<T>(factor);
       plan_.set_input(run_, input_, x_data);
-      plan_.forward_with_loss(run_, task);
+      plan_.forward_with_loss(run_, task, prediction_.data());
       if (factor != 0)
         for (const T part : losses_) loss += static_cast<double>(part);
       loss *= factor;
       if (std::isfinite(loss)) {
-        plan_.read(run_, output_, output_rows_.data());
+        prediction_.swap(output_rows_);
         plan_.backward_from_loss(run_);
       }
     }
@@ -387,9 +387,10 @@ class TypedPass final : public AnyPass {
   double smoothing_ = 0;
   std::optional<std::int64_t> ignore_index_;
   bool mean_ = true;
-  std::vector<T> losses_;                                             // of each sample
-  std::vector<T> output_rows_;                                        // of the last step
-  std::vector<T> prediction_, gradient_;                              // of a step on values
+  std::vector<T> losses_;       // of each sample
+  std::vector<T> prediction_;   // the output of a step, whose loss may not be finite
+  std::vector<T> output_rows_;  // that of the last one whose loss was
+  std::vector<T> gradient_;     // of a step on values
   std::vector<std::unique_ptr<UpdateSettings<T>>> settings_;          // of each group of parameters
   std::vector<py::object> data_held_, gradients_held_, inputs_held_;  // what the pass points into
 };

@@ -30,15 +30,16 @@ struct Runs {
   }
 };
 
-// Calls visit(count, samples, offset) for each run of each block, on several threads: of `count`
+// Calls visit(count, samples, offset) for each run of these blocks, on several threads: of `count`
 // elements, which lie at samples[i] of the block's sample i, null beyond the last, and from
 // `offset` on in the blocks.
 template <typename Element, typename Visit>
-void each_run(const Layout& layout, Element* rows, const Visit& visit) {
+void each_run(const Layout& layout, Element* rows, BlockRange range, const Visit& visit) {
   const Runs runs(layout);
-  parallel_for(layout.blocks() * runs.per_block, runs.length * kBlockLanes * kWorkPerMove,
+  const std::int64_t first = range.begin * runs.per_block;
+  parallel_for(range.count() * runs.per_block, runs.count(0) * kBlockLanes * kWorkPerMove,
                [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t unit = begin; unit < end; ++unit) {
+                 for (std::int64_t unit = first + begin; unit < first + end; ++unit) {
                    const std::int64_t block = unit / runs.per_block, run = unit % runs.per_block;
                    Element* samples[kBlockLanes];
                    for (std::int64_t lane = 0; lane < kBlockLanes; ++lane) {
@@ -61,19 +62,26 @@ void to_blocks(const Layout& layout, const T* rows, T* blocks) {
     return;
   }
   const auto& kernels = isa_table<T>().sample_blocks;
-  each_run(layout, rows, [&](std::int64_t count, const T* const* samples, std::int64_t offset) {
-    kernels.gather(count, samples, blocks + offset);
-  });
+  each_run(layout, rows, {0, layout.blocks(), 0},
+           [&](std::int64_t count, const T* const* samples, std::int64_t offset) {
+             kernels.gather(count, samples, blocks + offset);
+           });
 }
 
 template <typename T>
 void from_blocks(const Layout& layout, const T* blocks, T* rows) {
+  from_blocks(layout, blocks, rows, {0, layout.blocks(), 0});
+}
+
+template <typename T>
+void from_blocks(const Layout& layout, const T* blocks, T* rows, BlockRange range) {
   if (layout.is_array()) {
-    std::copy_n(blocks, layout.size(), rows);
+    const std::int64_t size = layout.features();
+    std::copy_n(blocks + range.begin * size, range.count() * size, rows + range.begin * size);
     return;
   }
   const auto& kernels = isa_table<T>().sample_blocks;
-  each_run(layout, rows, [&](std::int64_t count, T* const* samples, std::int64_t offset) {
+  each_run(layout, rows, range, [&](std::int64_t count, T* const* samples, std::int64_t offset) {
     kernels.scatter(count, blocks + offset, samples);
   });
 }
@@ -111,6 +119,7 @@ void clear_halo(const Layout& layout, T* blocks) {
 #define PYNN_INSTANTIATE(T)                                                          \
   template void to_blocks(const Layout&, const T*, T*);                              \
   template void from_blocks(const Layout&, const T*, T*);                            \
+  template void from_blocks(const Layout&, const T*, T*, BlockRange);                \
   template void copy_blocks(const Layout&, const T*, const Layout&, T*, BlockRange); \
   template void clear_halo(const Layout&, T*);
 PYNN_INSTANTIATE(float)

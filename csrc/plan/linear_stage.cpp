@@ -12,6 +12,7 @@ namespace {
 constexpr std::int64_t kFewBlocks = 8;     // of samples
 constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
 constexpr std::int64_t kNearBytes = 2 << 20;
+constexpr std::int64_t kLittleWork = 1 << 19;  // for several threads
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -90,6 +91,20 @@ class LinearStage final : public Stage<T> {
   void finish_backward(const Run<T>& run) const override {
     if (layer_.needs_db) bias_gradients(run, run.at(layer_.dy_data));
     if (layer_.needs_dw) weight_gradients(run, run.at(layer_.dy_data));
+  }
+
+  // Those of the update, where that needs nothing laid out.
+  FinishParts finish_parts(const Run<T>& run) const override {
+    if (!layer_.needs_dw || !layer_.weight_gradient(run).updates()) return {};
+    const std::int64_t work = 2 * outputs_ * pitch_ * samples_;
+    if (rows_as_given_) return {update_cut(run).count(), work, !layer_.needs_dx()};
+    const std::int64_t moves = (pitch_ + 2 * outputs_) * samples_ * kWorkPerMove;
+    return work + moves < kLittleWork ? FinishParts{1, work + moves} : FinishParts{};
+  }
+  void finish_part(const Run<T>& run, std::int64_t part) const override {
+    const T* const dy = run.at(layer_.dy_data);
+    if (layer_.needs_db && part == 0) bias_gradients(run, dy);
+    update_part(weight_product(run, dy), layer_.weight_gradient(run), update_cut(run), part);
   }
 
   StageReport report() const override {
@@ -215,6 +230,27 @@ class LinearStage final : public Stage<T> {
   }
 
   void weight_gradients(const Run<T>& run, const T* dy) const {
+    if (!rows_as_given_) {
+      lay_out_columns_of_x(run, run.at(columns_of_x_));
+      lay_out_rows_of_dy(dy, run.at(rows_of_dy_));
+    }
+    OuterProduct<T> product = weight_product(run, dy);
+    const ParameterGradient<T> dw = layer_.weight_gradient(run);
+    if (!dw.updates()) {
+      product.c = dw.memory();
+      product.accumulate = dw.add();
+      return parallel_product(product);
+    }
+    const UpdateCut cut = update_cut(run);
+    parallel_for(cut.count(), 2 * outputs_ * pitch_ * samples_ / cut.count(),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t part = begin; part < end; ++part)
+                     update_part(product, dw, cut, part);
+                 });
+  }
+
+  // All but where it goes.
+  OuterProduct<T> weight_product(const Run<T>& run, const T* dy) const {
     OuterProduct<T> product{};
     product.rows = outputs_;
     product.columns = pitch_ / kBlockLanes;
@@ -231,8 +267,6 @@ class LinearStage final : public Stage<T> {
       product.b_columns = columns_.data();
       product.fetch_b = reinterpret_cast<std::uintptr_t>(product.b) % 64;  // across two lines
     } else {
-      lay_out_columns_of_x(run, run.at(columns_of_x_));
-      lay_out_rows_of_dy(dy, run.at(rows_of_dy_));
       product.even = true;
       product.a = run.at(rows_of_dy_);
       product.a_row = blocks_ * kBlockLanes;
@@ -241,13 +275,7 @@ class LinearStage final : public Stage<T> {
       product.b_offsets = samples_times_lanes_.data();
       product.b_columns = x_columns_.data();
     }
-    const ParameterGradient<T> dw = layer_.weight_gradient(run);
-    if (!dw.updates()) {
-      product.c = dw.memory();
-      product.accumulate = dw.add();
-      return parallel_product(product);
-    }
-    update_weights(product, dw);
+    return product;
   }
 
   // x as the product of the weight gradients reads it: (columns of 16 inputs, samples, 16).
@@ -293,59 +321,64 @@ class LinearStage final : public Stage<T> {
                  });
   }
 
-  // Panels of the gradient, in parts that update their weights while they are in registers, or at
-  // least in the cache. What a narrow panel reads of x stays in the first-level cache while the
-  // weights pass by; but where it is the weights, and what the optimizer keeps beside them, that
-  // take the time, they are read best from end to end.
-  void update_weights(const OuterProduct<T>& product, const ParameterGradient<T>& dw) const {
+  // Panels of columns of the weight gradient, each in as many parts of rows.
+  struct UpdateCut {
+    bool in_rows;
+    std::int64_t panels, parts;
+    std::int64_t count() const { return panels * parts; }
+  };
+
+  // What a narrow panel reads of x stays in the first-level cache while the weights pass by; but
+  // where it is the weights, and what the optimizer keeps beside them, that take the time, they are
+  // read best from end to end.
+  UpdateCut update_cut(const Run<T>& run) const {
     const auto& kernels = isa_table<T>().outer_product;
-    const std::optional<GradientStep<T>> step = dw.update().step();
     constexpr std::int64_t kUnits = 32;  // so that threads have about equal work
-    constexpr std::int64_t kPanelBytes = 512 * 1024, kNearWeights = 512 * 1024, kNearLines = 128;
+    constexpr std::int64_t kPanelBytes = 512 * 1024, kNearWeights = 512 * 1024;
     constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
-    const bool in_rows = blocks_ <= 2 || (!step && inputs_ * outputs_ * kBytes > kNearWeights);
+    const bool steps = layer_.weight_gradient(run).update().step().has_value();
+    const bool in_rows = blocks_ <= 2 || (!steps && inputs_ * outputs_ * kBytes > kNearWeights);
     const std::int64_t column_bytes = samples_ * kBlockLanes * kBytes;
     const std::int64_t tiles =
         in_rows ? std::max<std::int64_t>(kPanelBytes / column_bytes / kernels.columns, 1) : 1;
     const std::int64_t wide = tiles * kernels.columns;
-    const std::int64_t panels = (product.columns + wide - 1) / wide;
+    const std::int64_t panels = (pitch_ / kBlockLanes + wide - 1) / wide;
     const std::int64_t row_tiles = (outputs_ + kernels.rows - 1) / kernels.rows;
-    const std::int64_t parts =
-        in_rows ? row_tiles : std::clamp<std::int64_t>(kUnits / panels, 1, row_tiles);
-    const std::int64_t work = 2 * product.rows * product.columns * kBlockLanes * product.depth;
-    parallel_for(panels * parts, work / (panels * parts),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t task = begin; task < end; ++task) {
-                     const std::int64_t part_number = task / panels, panel = task % panels;
-                     const std::int64_t column = product.columns * panel / panels;
-                     const std::int64_t row = outputs_ * part_number / parts;
-                     OuterProduct<T> part = product;
-                     part.rows = outputs_ * (part_number + 1) / parts - row;
-                     part.columns = product.columns * (panel + 1) / panels - column;
-                     if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
-                     const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
-                     const std::int64_t first = row * inputs_ + column * kBlockLanes;
-                     // Before the product, if it all stays; else its tiles fetch what they need.
-                     const bool stays = in_rows || part.rows * part.columns <= kNearLines;
-                     for (std::int64_t r = 0; stays && r < part.rows; ++r)
-                       dw.prefetch(first + r * inputs_, count);
-                     part.a += row * product.a_row;
-                     part.b_columns += column;
-                     if (step) {
-                       part.c = dw.update().p + row * inputs_;
-                       part.c_columns += column;
-                       part.step = &*step;
-                       part.depth_block = samples_;
-                       kernels.run(part);
-                       continue;
-                     }
-                     part.c_row = part.columns * kBlockLanes;
-                     part.c = scratch<T>(part.rows * part.c_row);
-                     kernels.run(part);
-                     for (std::int64_t r = 0; r < part.rows; ++r)
-                       dw.done(first + r * inputs_, count, part.c + r * part.c_row);
-                   }
-                 });
+    return {in_rows, panels,
+            in_rows ? row_tiles : std::clamp<std::int64_t>(kUnits / panels, 1, row_tiles)};
+  }
+
+  // Updates its weights while their gradient is in registers, or at least in the cache.
+  void update_part(const OuterProduct<T>& product, const ParameterGradient<T>& dw,
+                   const UpdateCut& cut, std::int64_t number) const {
+    constexpr std::int64_t kNearLines = 128;
+    const std::optional<GradientStep<T>> step = dw.update().step();
+    const std::int64_t part_number = number / cut.panels, panel = number % cut.panels;
+    const std::int64_t column = product.columns * panel / cut.panels;
+    const std::int64_t row = outputs_ * part_number / cut.parts;
+    OuterProduct<T> part = product;
+    part.rows = outputs_ * (part_number + 1) / cut.parts - row;
+    part.columns = product.columns * (panel + 1) / cut.panels - column;
+    if (column + part.columns < product.columns) part.last_lanes = kBlockLanes;
+    const std::int64_t count = (part.columns - 1) * kBlockLanes + part.last_lanes;
+    const std::int64_t first = row * inputs_ + column * kBlockLanes;
+    // Before the product, if it all stays; else its tiles fetch what they need.
+    const bool stays = cut.in_rows || part.rows * part.columns <= kNearLines;
+    for (std::int64_t r = 0; stays && r < part.rows; ++r) dw.prefetch(first + r * inputs_, count);
+    part.a += row * product.a_row;
+    part.b_columns += column;
+    if (step) {
+      part.c = dw.update().p + row * inputs_;
+      part.c_columns += column;
+      part.step = &*step;
+      part.depth_block = samples_;
+      return isa_table<T>().outer_product.run(part);
+    }
+    part.c_row = part.columns * kBlockLanes;
+    part.c = scratch<T>(part.rows * part.c_row);
+    isa_table<T>().outer_product.run(part);
+    for (std::int64_t r = 0; r < part.rows; ++r)
+      dw.done(first + r * inputs_, count, part.c + r * part.c_row);
   }
 
   void bias_gradients(const Run<T>& run, const T* dy) const {

@@ -109,9 +109,43 @@ void Plan<T>::backward_blocks(const Run<T>& run, const Segment& segment, BlockRa
 }
 
 template <typename T>
-void Plan<T>::finish_backward(const Run<T>& run, const Segment& segment) const {
-  for (std::size_t i = segment.end; i-- > segment.begin;)
-    if (stages_[i].stage && stages_[i].has_backward) stages_[i].stage->finish_backward(run);
+bool Plan<T>::in_place(const Run<T>& run, const Segment& segment) const {
+  const NodeStage<T>& only = stages_[segment.begin];
+  return segment.end - segment.begin == 1 && only.stage && only.has_backward &&
+         only.stage->finish_parts(run).in_place;
+}
+
+// What is too little for several threads is done beside what is cut, by the first of them, which
+// does as much less of that.
+template <typename T>
+void Plan<T>::finish_backward(const Run<T>& run, std::size_t begin, std::size_t end) const {
+  const Stage<T>* cut = nullptr;
+  FinishParts parts;
+  std::vector<const Stage<T>*> small;
+  std::int64_t work = 0;
+  for (std::size_t i = end; i-- > begin;) {
+    if (!stages_[i].stage || !stages_[i].has_backward) continue;
+    const Stage<T>* const stage = stages_[i].stage.get();
+    const FinishParts own = stage->finish_parts(run);
+    if (own.count > 1 && !cut) {
+      cut = stage;
+      parts = own;
+    } else if (own.count == 1) {
+      small.push_back(stage);
+      work += own.work;
+    } else {
+      stage->finish_backward(run);
+    }
+  }
+  const auto finish_small = [&] {
+    for (const Stage<T>* const stage : small) stage->finish_backward(run);
+  };
+  if (!cut) return finish_small();
+  const std::int64_t unit = parts.work / parts.count, ahead = work / (2 * unit) * 2;
+  parallel_for(ahead + parts.count, unit, [&](std::int64_t first, std::int64_t past) {
+    if (first == 0) finish_small();
+    for (std::int64_t i = std::max(first, ahead); i < past; ++i) cut->finish_part(run, i - ahead);
+  });
 }
 
 template <typename T>
@@ -137,21 +171,22 @@ int Plan<T>::backward(const Run<T>& run, int node) const {
     begin_backward(run, segment);
     for_each_block(segment, blocks(), slots_,
                    [&](BlockRange blocks) { backward_blocks(run, segment, blocks); });
-    finish_backward(run, segment);
+    finish_backward(run, segment.begin, segment.end);
   }
   return -1;
 }
 
 template <typename T>
-void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const {
+void Plan<T>::forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss,
+                                T* output) const {
   const FlushSubnormals flush;
-  const Value& output = value(graph_.output);
-  const Layout& layout = output.layout;
-  const T* const y = run.at(output.data);
-  T* const dy = run.at(output.gradient);
+  const Layout& layout = value(graph_.output).layout;
+  const T* const y = run.at(value(graph_.output).data);
+  T* const dy = run.at(value(graph_.output).gradient);
   CrossEntropyTask<T> task = loss;
   task.gradient = dy;
   const auto lose = [&](BlockRange blocks) {
+    from_blocks(layout, y, output, blocks);
     if (layout.is_array()) {
       task.logits = y;
       isa_table<T>().cross_entropy.run(task, 0, layout.samples, scratch<T>(task.workspace()));
@@ -187,8 +222,16 @@ void Plan<T>::backward_from_loss(const Run<T>& run) const {
     backward(run, static_cast<int>(last.end) - 1);
     return;
   }
-  finish_backward(run, last);
-  backward(run, static_cast<int>(last.begin) - 1);
+  // A layer before whose weights are many beside the others' is the last to wait for.
+  std::size_t begin = last.begin;
+  if (begin > 0 && in_place(run, segments_[segments_.size() - 2])) {
+    const Segment& before = segments_[segments_.size() - 2];
+    begin_backward(run, before);
+    backward_blocks(run, before, {0, blocks(), 0});
+    begin = before.begin;
+  }
+  finish_backward(run, begin, last.end);
+  backward(run, static_cast<int>(begin) - 1);
 }
 
 template <typename T>

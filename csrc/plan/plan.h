@@ -34,8 +34,9 @@ class Plan {
   bool takes_labels() const { return pynn::takes_labels(graph_); }
   bool winograd() const { return graph_.winograd; }
   // Forward, and the loss: the gradient of the output is written, and as much of the backward pass
-  // done as updates nothing. `loss` has labels, their scale and memory for the losses.
-  void forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss) const;
+  // done as updates nothing. `loss` has labels, their scale and memory for the losses; output (N,
+  // classes).
+  void forward_with_loss(const Run<T>& run, const CrossEntropyTask<T>& loss, T* output) const;
   // The rest of the backward pass.
   void backward_from_loss(const Run<T>& run) const;
 
@@ -69,7 +70,10 @@ class Plan {
   void forward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;
   void begin_backward(const Run<T>& run, const Segment& segment) const;
   void backward_blocks(const Run<T>& run, const Segment& segment, BlockRange blocks) const;
-  void finish_backward(const Run<T>& run, const Segment& segment) const;
+  // Of the nodes begin ... end.
+  void finish_backward(const Run<T>& run, std::size_t begin, std::size_t end) const;
+  // Whether the backward pass of a segment needs no memory of the plan but its gradient.
+  bool in_place(const Run<T>& run, const Segment& segment) const;
 
   PlanGraph graph_;
   std::vector<Value> values_;

@@ -134,6 +134,14 @@ struct StageReport {
   std::int64_t backward_flops = 0;
 };
 
+// How what remains of a stage's backward pass can be cut into parts that threads may do at once,
+// beside those of other stages. One: it is too little to be cut; none: it is not cut otherwise.
+struct FinishParts {
+  std::int64_t count = 0;
+  std::int64_t work = 0;  // of all of them, in floating-point operations, roughly
+  bool in_place = false;  // neither they nor `backward` need working memory of the plan
+};
+
 template <typename T>
 class Stage {
  public:
@@ -146,6 +154,9 @@ class Stage {
   virtual void begin_backward(const Run<T>&) const {}
   // What remains when all blocks have been walked: gradients and updates of parameters.
   virtual void finish_backward(const Run<T>&) const {}
+  // The same in parts, where they are more than one.
+  virtual FinishParts finish_parts(const Run<T>&) const { return {}; }
+  virtual void finish_part(const Run<T>&, std::int64_t) const {}
   virtual StageReport report() const = 0;
 };
 

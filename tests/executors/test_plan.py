@@ -1,5 +1,6 @@
 """Plans against the NumPy reference, on any number of threads and every instruction set."""
 
+import itertools
 import json
 import os
 import re
@@ -530,6 +531,35 @@ def test_updates_within_the_backward_pass_give_the_same_bits(make_optimizer, lay
         assert {name: a.tobytes() for name, a in ours.items()} == {
             name: a.tobytes() for name, a in theirs.items()
         }
+
+
+@pytest.mark.parametrize("sizes", [(96, 40, 17, 5), (96, 9), (90, 40, 6), (96, 40, 300, 5)])
+@pytest.mark.parametrize("batch", [20, 100])
+def test_thin_networks_train_to_the_same_bits_on_any_number_of_threads(sizes, batch):
+    """Their small updates are done beside the first layer's."""
+    rng = np.random.default_rng(8)
+    x = rng.random((batch, 1, sizes[0]), np.float32)
+    y = rng.integers(0, sizes[-1], batch)
+
+    def train(threads, **options):
+        pynn.set_num_threads(threads)
+        pynn.manual_seed(7)
+        layers = [nn.Linear(*ends) for ends in itertools.pairwise(sizes)]
+        model = nn.Sequential(
+            nn.Flatten(), *(part for layer in layers for part in (layer, nn.ReLU()))
+        )
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        step = pynn.compile(model, nn.CrossEntropyLoss(), optimizer, **options)
+        losses = [step(x, y) for _ in range(4)]
+        return [losses, step.output.tobytes(), *(p.data.tobytes() for p in model.parameters())]
+
+    before = pynn.get_num_threads()
+    try:
+        expected = train(1, keep_gradients=True)
+        for threads in (1, 2, 3, 5, 8):
+            assert train(threads) == expected
+    finally:
+        pynn.set_num_threads(before)
 
 
 def test_explain_says_what_runs():
