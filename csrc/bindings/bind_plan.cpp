@@ -304,8 +304,8 @@ class TypedPass final : public AnyPass {
         for (const T part : losses_) loss += static_cast<double>(part);
       loss *= factor;
       if (std::isfinite(loss)) {
-        prediction_.swap(output_rows_);
         plan_.backward_from_loss(run_);
+        prediction_.swap(output_rows_);
       }
     }
     return py::float_(loss);
@@ -328,9 +328,9 @@ class TypedPass final : public AnyPass {
       loss = factor * threaded::squared_error(size, prediction_.data(), target_data,
                                               static_cast<T>(2 * factor), gradient_.data());
       if (std::isfinite(loss)) {
-        prediction_.swap(output_rows_);
         plan_.write_gradient(run_, output_, gradient_.data(), false);
         plan_.backward(run_, static_cast<int>(plan_.nodes().size()) - 1);
+        prediction_.swap(output_rows_);
       }
     }
     return py::float_(loss);

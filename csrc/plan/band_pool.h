@@ -76,13 +76,15 @@ class BandPool {
   }
 
  private:
+  // As many rows of windows as stay near; fewer where there would be too few bands to share.
   static Layout layout_of_band(const Window& w, const Layout& image) {
-    constexpr std::int64_t kNearBytes = 32 * 1024;
+    constexpr std::int64_t kNearBytes = 32 * 1024, kShares = 8;
     const std::int64_t windows =
         w.KH * image.width * image.channels * image.lanes * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t most = std::min(kNearBytes / windows, w.OH * image.blocks() / kShares);
     Layout band = image;
     band.samples = band.lanes;
-    band.height = std::clamp(kNearBytes / windows, std::int64_t{1}, w.OH) * w.KH;
+    band.height = std::clamp(most, std::int64_t{1}, w.OH) * w.KH;
     spread(band);
     return band;
   }

@@ -50,8 +50,11 @@ bool has_small_halo(const Conv2dShape& shape) {
 
 bool can_pool(const Conv2dShape& shape, const Window& pool, bool winograd,
               std::int64_t element_bytes) {
-  return pools_in_bands(pool, shape.O, element_bytes) && !KernelColumns::suits(shape) &&
-         !(winograd && suits_winograd(shape, Direction::forward));
+  // Of longer sums, a pool takes too little time for what it costs to share bands among threads.
+  constexpr std::int64_t kMostDepth = 512;
+  const std::int64_t depth = shape.C / shape.groups * shape.window.KH * shape.window.KW;
+  return depth <= kMostDepth && pools_in_bands(pool, shape.O, element_bytes) &&
+         !KernelColumns::suits(shape) && !(winograd && suits_winograd(shape, Direction::forward));
 }
 
 namespace {
@@ -416,14 +419,19 @@ class Conv2dStage final : public Stage<T> {
                  });
   }
 
-  // The bias gradient of each of these blocks, in its shard.
+  // The bias gradient of each of these blocks, in its shard: of bands one by one where there are
+  // any, as in weight_gradients_by_taps, since the bits are to be the same.
   void bias_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const std::int64_t plane = layer_.dy.plane(), first = blocks.begin * shape_.O;
+    const std::int64_t bands = pool_ ? pool_->bands() : 1;
     parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
-                   isa_table<T>().dot_product.sum_rows(end - begin, plane, 1, 0, layer_.dy.pixels(),
-                                                       dy + (first + begin) * plane, false,
-                                                       run.at(bias_shards_) + first + begin);
+                   for (std::int64_t band = 0; band < bands; ++band)
+                     isa_table<T>().dot_product.sum_rows(
+                         end - begin, plane, 1, 0, pool_ ? pool_->pixels(band) : layer_.dy.pixels(),
+                         dy + (first + begin) * plane +
+                             (pool_ ? layer_.dy.at(pool_->first_row(band), 0) : 0),
+                         band > 0, run.at(bias_shards_) + first + begin);
                  });
   }
 

@@ -19,7 +19,7 @@ struct Conv2dNode {
 void add_halo(const Conv2dShape& shape, Layout& x);
 // Whether they are on no side much wider than the image: blocks would otherwise be mostly zeros.
 bool has_small_halo(const Conv2dShape& shape);
-// Whether the convolution of blocks of samples can do such a pool as well.
+// Whether the convolution of blocks of samples had better do such a pool as well.
 bool can_pool(const Conv2dShape& shape, const Window& pool, bool winograd,
               std::int64_t element_bytes);
 

@@ -265,7 +265,7 @@ class LinearStage final : public Stage<T> {
       product.b = run.rows[static_cast<std::size_t>(given_)];
       product.b_offsets = samples_times_pitch_.data();
       product.b_columns = columns_.data();
-      product.fetch_b = reinterpret_cast<std::uintptr_t>(product.b) % 64;  // across two lines
+      product.fetch_b = reinterpret_cast<std::uintptr_t>(product.b) % 64 != 0;  // across lines
     } else {
       product.even = true;
       product.a = run.at(rows_of_dy_);

@@ -113,16 +113,18 @@ void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
 double slowness_in_arrays(const Conv2dShape& s, bool trains, bool first) {
   const Window& w = s.window;
   if (w.KH * w.KW == 1) return 1.1;
-  if (!trains) return 1.5;
+  constexpr double kForward = 1.5;
+  if (!trains) return kForward;
   const std::int64_t channels = first ? s.O : std::min(s.C, s.O);
   const std::int64_t lanes = (w.OW + kBlockLanes - 1) / kBlockLanes * kBlockLanes;
-  return (1.1 + 12.0 / static_cast<double>(channels)) * static_cast<double>(lanes) /
-         static_cast<double>(w.OW);
+  const double slowness = (1.1 + 12.0 / static_cast<double>(channels)) *
+                          static_cast<double>(lanes) / static_cast<double>(w.OW);
+  return std::max(slowness, kForward);
 }
 
 }  // namespace
 
-// It must not depend on which gradients are wanted: bits would.
+// It must not depend on which gradients are wanted, where any are: bits would.
 bool in_blocks(const PlanGraph& graph) {
   constexpr std::int64_t kFewest = 3;  // of fewer, blocks would take too much memory
   const std::int64_t samples = graph.shapes[static_cast<std::size_t>(graph.inputs[0])][0];
