@@ -54,6 +54,7 @@ class FusedStep:
     """A step on one batch shape whose updates are part of it.
 
     Attributes:
+        model: whose graph it runs.
         graph: what it runs.
         groups: of parameters.
         device: the step on a GPU, or None.
@@ -64,6 +65,7 @@ class FusedStep:
 
     def __init__(
         self,
+        model: Module,
         graph: Graph,
         optimizer: Optimizer,
         groups: list[FusedGroup],
@@ -71,7 +73,8 @@ class FusedStep:
         device: Any,
         made_for: tuple[int, bool],
     ) -> None:
-        self.graph, self.optimizer, self.groups = graph, optimizer, groups
+        self.model, self.graph = model, graph
+        self.optimizer, self.groups = optimizer, groups
         self.run, self.device = run, device
         self.made_for = made_for
         self._slots = [slots for group in groups for slots in group.slots]
@@ -79,7 +82,7 @@ class FusedStep:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     @staticmethod
-    def make(graph: Graph, optimizer: Optimizer) -> FusedStep | None:
+    def make(model: Module, graph: Graph, optimizer: Optimizer) -> FusedStep | None:
         """None where updates cannot be part of the step."""
         wanted, made_for = trained_by(optimizer), plan_settings()
         _check_trained(graph, wanted)
@@ -95,9 +98,8 @@ class FusedStep:
             groups = optimizer.fused_groups(on_device.trained())
             if any(group.settings() is None for group in groups):
                 return None
-            return FusedStep(
-                graph, optimizer, groups, None, DevicePass(on_device, groups), made_for
-            )
+            device = DevicePass(on_device, groups)
+            return FusedStep(model, graph, optimizer, groups, None, device, made_for)
         plan = plan_for(graph, needed, made_for)
         if plan is None or not plan.updates_fuse() or not plan.trained() or not binds(graph):
             return None
@@ -108,7 +110,8 @@ class FusedStep:
                 arrays[parameter] = number, memory
         if any(group.settings() is None for group in groups):
             return None
-        return FusedStep(graph, optimizer, groups, FusedPass(plan, arrays), None, made_for)
+        run = FusedPass(plan, arrays)
+        return FusedStep(model, graph, optimizer, groups, run, None, made_for)
 
     def settings(self) -> list[tuple[Any, ...]] | None:
         """The settings of each group's next update; None where the optimiser has changed, or a
@@ -150,8 +153,8 @@ class CompiledStep:
 
     Attributes:
         steps: batches trained on so far.
-        output: what the model gave for the last batch, before the update. After a step on a GPU it
-            is copied when it is read.
+        output: what the model gave for the last batch, before the update; mostly copied when it is
+            read.
         last_finite_loss: the loss of the last batch whose loss was finite, or None.
         accumulated: batches whose gradients wait for the next update.
     """
@@ -189,10 +192,14 @@ class CompiledStep:
     @property
     def output(self) -> Array:
         """What the model gave for the last batch, before the update."""
-        if self._output is None:
+        output = self._output
+        if output is None:
             with self.model._turn_to_read():
-                self._output, self._output_of = self._output_of.output(), None
-        return self._output
+                output = self._output
+                if output is None:  # nor has another thread read it meanwhile
+                    output = self._output = self._output_of.output()
+                    self._output_of = None
+        return output
 
     @output.setter
     def output(self, value: Array) -> None:
@@ -235,6 +242,7 @@ class CompiledStep:
         if (
             fused is None
             or fused.run is None
+            or fused.model is not self.model
             or fused.optimizer is not self.optimizer
             or self._change is not latest_change()
             or self.accumulate > 1
@@ -338,7 +346,9 @@ class CompiledStep:
         change, key = latest_change(), self._key(shape)
         known = self._fused.get(key)
         fits = known is None or (
-            known.made_for == plan_settings() and known.optimizer is self.optimizer
+            known.made_for == plan_settings()
+            and known.model is self.model
+            and known.optimizer is self.optimizer
         )
         if self._change is change and key in self._current and key in self._fused and fits:
             return known
@@ -352,7 +362,7 @@ class CompiledStep:
             self._last = None
             while len(self._fused) >= _KEPT:
                 self._fused.pop(next(iter(self._fused)))
-            self._fused[key] = FusedStep.make(graph, self.optimizer)
+            self._fused[key] = FusedStep.make(self.model, graph, self.optimizer)
         self._current.add(key)
         return self._fused[key]
 
@@ -416,7 +426,7 @@ class CompiledStep:
         if fused.device is not None:
             return self._run_on_device(fused, settings, array, target)
         assert fused.run is not None
-        loss = self._train_within(fused, settings, array, target)
+        loss = self._train_within(fused, settings, array, self._as_values(fused, array, target))
         if loss is not None:
             return loss
         if fused.run.draws:
@@ -430,6 +440,16 @@ class CompiledStep:
         fused.updated()
         self.output = output
         return value
+
+    def _as_values(self, fused: FusedStep, array: Array, target: Array) -> Array:
+        """A target that a loss of values takes, as the pass takes it; others as they are."""
+        if (
+            self.loss.of_values() is None
+            or target.shape != fused.graph.shapes[fused.graph.output]
+            or target.dtype.kind not in "buif"
+        ):
+            return target
+        return np.ascontiguousarray(target, dtype=array.dtype)
 
     def _train_within(
         self, fused: FusedStep, settings: list[tuple[Any, ...]], x: object, y: object

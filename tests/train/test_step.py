@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import threading
+import time
 import weakref
 
 import numpy as np
@@ -781,6 +783,26 @@ def test_a_squared_error_in_a_step_gives_the_bits_of_a_step_by_hand(loss, sample
         optimizer.zero_grad()
         for one, other in zip(compiled.parameters(), by_hand.parameters(), strict=True):
             np.testing.assert_array_equal(one.data, other.data)
+
+
+def test_several_threads_may_read_the_output():
+    """As soon as a step that another thread makes is over."""
+    model = nn.Linear(4, 3)
+    step = pynn.compile(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1))
+    x, y = np.ones((20, 4), "f"), np.ones((20, 3), "f")
+    expected = model(x)
+    step(x, y)
+    outputs = []
+    readers = [threading.Thread(target=lambda: outputs.append(step.output)) for _ in range(4)]
+    with model._turn_to_train():
+        for reader in readers:
+            reader.start()
+        time.sleep(0.05)  # so that all of them wait
+    for reader in readers:
+        reader.join()
+    assert len(outputs) == 4
+    for output in outputs:
+        np.testing.assert_array_equal(output, expected)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,19 @@ def test_a_change_counts_for_all_shapes(change):
         assert array.tobytes() == expected[1][name].tobytes(), name
 
 
+def test_another_model_may_take_the_place_of_the_first():
+    first, second = network(), network()
+    optimizer = optim.SGD([*first.parameters(), *second.parameters()], lr=0.5)
+    step = pynn.compile(first, nn.CrossEntropyLoss(), optimizer)
+    for _ in range(3):
+        step(*BATCHES[0])
+    states = [{k: v.copy() for k, v in model.state_dict().items()} for model in (first, second)]
+    step.model = second
+    step(*BATCHES[0])
+    assert all((first.state_dict()[name] == array).all() for name, array in states[0].items())
+    assert any((second.state_dict()[name] != array).any() for name, array in states[1].items())
+
+
 @pytest.mark.parametrize("size", [3, 40])
 def test_an_evaluation_sees_what_parameters_became(size):
     x = RNG.random((size, 6)).astype("f")
