@@ -130,11 +130,11 @@ INFERENCE = tuple(
     for batch in (1, 256)
 )
 
+_FEW_SAMPLES = {"784-32-10": (1, 2, 4), "denoiser": (4, 8), "network 4": (4, 8)}
 SMALL_STEPS = tuple(
     replace(workload, name=f"{workload.name}, batch {batch}", batch=batch)
     for workload in TRAINING
-    if workload.name == "784-32-10"
-    for batch in (1, 2, 4)
+    for batch in _FEW_SAMPLES.get(workload.name, ())
 )
 
 
