@@ -135,7 +135,7 @@ struct StageReport {
 };
 
 // How what remains of a stage's backward pass can be cut into parts that threads may do at once,
-// beside those of other stages. One: it is too little to be cut; none: it is not cut otherwise.
+// beside those of other stages. One: it is too little to be cut. None: it shares its work itself.
 struct FinishParts {
   std::int64_t count = 0;
   std::int64_t work = 0;  // of all of them, in floating-point operations, roughly
