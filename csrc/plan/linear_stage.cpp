@@ -12,7 +12,6 @@ namespace {
 constexpr std::int64_t kFewBlocks = 8;     // of samples
 constexpr std::int64_t kManyOutputs = 64;  // that pay for laying x and dy out once more
 constexpr std::int64_t kNearBytes = 2 << 20;
-constexpr std::int64_t kLittleWork = 1 << 19;  // for several threads
 
 template <typename T>
 class LinearStage final : public Stage<T> {
@@ -99,7 +98,7 @@ class LinearStage final : public Stage<T> {
     const std::int64_t work = 2 * outputs_ * pitch_ * samples_;
     if (rows_as_given_) return {update_cut(run).count(), work, !layer_.needs_dx()};
     const std::int64_t moves = (pitch_ + 2 * outputs_) * samples_ * kWorkPerMove;
-    return work + moves < kLittleWork ? FinishParts{1, work + moves} : FinishParts{};
+    return work + moves < 2 * kWorkPerThread ? FinishParts{1, work + moves} : FinishParts{};
   }
   void finish_part(const Run<T>& run, std::int64_t part) const override {
     const T* const dy = run.at(layer_.dy_data);

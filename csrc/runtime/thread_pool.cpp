@@ -33,9 +33,6 @@
 namespace pynn {
 namespace {
 
-// Below this much work per thread (floating-point operations) waking another one costs more than it
-// saves.
-constexpr std::int64_t kWorkPerThread = 1 << 18;
 // A thread's part that is larger than the first is taken in pieces, none smaller than the second:
 // taking one costs the time of some thousand operations.
 constexpr std::int64_t kWorkPerWholePart = 1 << 23;

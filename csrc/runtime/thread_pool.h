@@ -15,6 +15,10 @@ void set_num_threads(int count);  // 1 ... 1024; std::invalid_argument otherwise
 // The work of an element that is moved, or added to another: reading it is what takes the time.
 constexpr std::int64_t kWorkPerMove = 32;
 
+// Below this much work per thread (floating-point operations) waking another one costs more than it
+// saves.
+constexpr std::int64_t kWorkPerThread = 1 << 18;
+
 using RangeFunction = void (*)(void* context, std::int64_t begin, std::int64_t end);
 
 // Calls function(context, begin, end) so that the ranges cover 0 ... units exactly once, on several

@@ -220,6 +220,21 @@ NETWORKS = {
 }  # fmt: skip
 
 
+def assert_same_bits_by_hand(start, x, target):
+    """start() gives a model, its loss and its optimiser: three steps, compiled and by hand."""
+    model, loss, optimizer = start()
+    step = pynn.compile(model, loss, optimizer)
+    losses = [step(x, target) for _ in range(3)]
+    by_hand, loss, optimizer = start()
+    for expected in losses:
+        assert loss(by_hand(x), target) == expected
+        by_hand.backward(loss.backward())
+        optimizer.step()
+        optimizer.zero_grad()
+    for (path, one), other in zip(model.named_parameters(), by_hand.parameters(), strict=True):
+        np.testing.assert_array_equal(one.data, other.data, err_msg=path)
+
+
 def in_blocks(plan):
     """Whether the values of a plan lie in blocks of samples."""
     layouts = re.findall(r"\s((?:\[[\d +]+\]){4,5})\s", plan.explain())
@@ -354,17 +369,7 @@ def test_pools_behind_convolutions_have_the_same_bits_by_hand_and_compiled(name,
             model[0].freeze()
         return model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1)
 
-    model, loss, optimizer = start()
-    step = pynn.compile(model, loss, optimizer)
-    losses = [step(x, target) for _ in range(3)]
-    by_hand, loss, optimizer = start()
-    for expected in losses:
-        assert loss(by_hand(x), target) == expected
-        by_hand.backward(loss.backward())
-        optimizer.step()
-        optimizer.zero_grad()
-    for (path, one), other in zip(model.named_parameters(), by_hand.parameters(), strict=True):
-        np.testing.assert_array_equal(one.data, other.data, err_msg=path)
+    assert_same_bits_by_hand(start, x, target)
 
 
 @pytest.mark.parametrize(
@@ -645,24 +650,14 @@ def test_a_few_samples_have_the_same_bits_by_hand_and_compiled(batch):
     x = rng.random((batch, 1, 12, 12), np.float32)
     target = rng.random((batch, 1, 12, 12), np.float32)
 
-    def make():
+    def start():
         pynn.manual_seed(6)
         model = nn.Sequential(
             nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Conv2d(6, 1, 3, padding="full", bias=False)
         )
         return model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
-    model, loss, optimizer = make()
-    step = pynn.compile(model, loss, optimizer)
-    losses = [step(x, target) for _ in range(3)]
-    by_hand, loss, optimizer = make()
-    for expected in losses:
-        assert loss(by_hand(x), target) == expected
-        optimizer.zero_grad()
-        by_hand.backward(loss.backward())
-        optimizer.step()
-    for one, other in zip(model.parameters(), by_hand.parameters(), strict=True):
-        np.testing.assert_array_equal(one.data, other.data)
+    assert_same_bits_by_hand(start, x, target)
 
 
 @pytest.mark.parametrize(
