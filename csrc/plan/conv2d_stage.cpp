@@ -510,7 +510,7 @@ class Conv2dStage final : public Stage<T> {
     const WeightUnits units = weight_units(outputs, columns);
     const std::int64_t column_tiles = (columns + kernels.columns - 1) / kernels.columns;
     // Pixels whose gradients, of a tile's rows, stay in the first-level cache.
-    constexpr std::int64_t kPositions = 384 / sizeof(T);
+    constexpr std::int64_t kPositions = 400 / sizeof(T);
     const std::int64_t strips =
         by_bands_ ? pool_->bands() : (positions + kPositions - 1) / kPositions;
     const T* const x = run.at(layer_.x_data, blocks);
