@@ -6,13 +6,13 @@ the back end cannot change it."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from pynn.arguments import whole_number
 from pynn.locks import lock_across_forks
 
 _seed: int = int.from_bytes(os.urandom(7))
@@ -27,7 +27,7 @@ def manual_seed(seed: int) -> None:
         seed: 0 ... 2**64 - 1.
     """
     global _seed, _rng
-    seed = operator.index(seed)
+    seed = whole_number("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0 ... 2**64 - 1, got {seed}")
     with _lock:

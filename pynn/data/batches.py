@@ -1,13 +1,13 @@
 """Mini-batches: rows gathered in shuffled order, scaled and converted in one pass."""
 
 import math
-import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from pynn.arguments import real_number, whole_number
 from pynn.data import _batches
 from pynn.data.splits import check_seed
 from pynn.errors import DTypeError, LabelError, ShapeError
@@ -58,7 +58,10 @@ class Batches:
         drop_last: bool = False,
         reuse: bool = False,
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise DTypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
         if self.dtype not in (np.float32, np.float64):
             raise DTypeError(f"dtype must be float32 or float64, got {self.dtype}")
         self.images = _dense_images(images)
@@ -68,12 +71,10 @@ class Batches:
                 "images and labels must have the same length, got shapes "
                 f"{self.images.shape} and {self.labels.shape}"
             )
-        self.batch_size = operator.index(batch_size)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = whole_number("batch_size", batch_size, 1)
         if scale is None:
             scale = 1 / 255 if self.images.dtype == np.uint8 else 1.0
-        if not math.isfinite(scale):
+        if not math.isfinite(real_number("scale", scale)):
             raise ValueError(f"scale must be finite, got {scale}")
         self.shuffle = shuffle
         self.seed = check_seed(seed)

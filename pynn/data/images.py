@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pynn.arguments import pair
 from pynn.data.dataset import Images
 from pynn.errors import DTypeError, FormatError, MissingExtraError, ShapeError
 
@@ -51,7 +52,7 @@ def read_image(
     """
     pillow, operations = _pillow()
     mode = _mode(channels)
-    shape = None if size is None else _pair(size)
+    shape = None if size is None else pair("size", size, 1)
     with open(path, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # limit is stricter than Pillow's warnings
         try:
@@ -98,7 +99,7 @@ def resize(images: Images, size: Size, *, channels: int | None = None) -> Images
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ShapeError(f"images must have shape (N, 1 or 3, H, W), got {images.shape}")
     channels = images.shape[1] if channels is None else channels
-    mode, shape = _mode(channels), _pair(size)
+    mode, shape = _mode(channels), pair("size", size, 1)
     if shape == images.shape[2:] and channels >= images.shape[1]:
         return np.repeat(images, channels // images.shape[1], axis=1)
     pillow, _ = _pillow()
@@ -122,13 +123,6 @@ def _mode(channels: int) -> str:
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     return "L" if channels == 1 else "RGB"
-
-
-def _pair(size: Size) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise ValueError(f"size must be 1 or more, got {size}")
-    return height, width
 
 
 def _as_planes(image: Any) -> Images:

@@ -1,13 +1,13 @@
 """Splits of row numbers 0..n-1 into parts that do not overlap."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pynn.arguments import real_number, several, whole_number
 from pynn.data import _batches
 from pynn.errors import DTypeError, LabelError, ShapeError
 from pynn.graph import plain_array
@@ -51,6 +51,8 @@ def split_random(n: int, sizes: Sequence[int], seed: int) -> tuple[Rows, ...]:
     Raises:
         ValueError: sizes that are negative or do not sum to n, or a seed out of range.
     """
+    n = whole_number("n", n)
+    sizes = [whole_number("each of sizes", size) for size in several("sizes", sizes)]
     if min(sizes, default=0) < 0 or sum(sizes) != n:
         raise ValueError(f"sizes must be at least 0 and sum to n = {n}, got {tuple(sizes)}")
     rows = np.empty(n, np.int64)
@@ -85,6 +87,7 @@ def split_by_class(
         ShapeError: labels of another shape than (N,).
         ValueError: a class has too few rows for the parts, or shares that do not sum to 1.
     """
+    shares = [real_number("each of shares", share) for share in several("shares", shares)]
     if min(shares, default=0) <= 0 or not math.isclose(sum(shares), 1):
         raise ValueError(f"shares must be above 0 and sum to 1, got {tuple(shares)}")
     labels = plain_array("labels", labels)
@@ -133,12 +136,13 @@ def check_split(n: int, parts: Sequence[Rows]) -> None:
 
 def check_seed(seed: int) -> int:
     """Return seed as an int; ValueError unless it is a 64-bit word."""
-    seed = operator.index(seed)
+    seed = whole_number("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must be in 0..2**64-1, got {seed}")
     return seed
 
 
 def _check_held_out(n: int, held_out: int) -> None:
-    if not 0 <= held_out <= n:
+    n = whole_number("n", n)
+    if not 0 <= whole_number("held_out", held_out) <= n:
         raise ValueError(f"held_out must be in 0..{n}, got {held_out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
+from pynn.arguments import several
 from pynn.nn.module import Module
 
 
@@ -12,7 +13,7 @@ class _Numbered(Module):
     """Children under the names "0", "1", ..., as PyTorch has them."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        for module in modules:
+        for module in several("modules", modules):
             self.append(module)
 
     def append(self, module: Module) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pynn import init, ops
+from pynn.arguments import pair, real_number, share, whole_number, whole_numbers
 from pynn.errors import ShapeError
 from pynn.graph import Array
 from pynn.nn.module import Module
@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 Init = init.Initializer | str | float | Array
-
-
-def _pair(name: str, value: Pair) -> tuple[int, int]:
-    pair = _plain(value)
-    pair = (pair, pair) if isinstance(pair, int) else pair
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise ValueError(f"{name} must be one int or a pair, got {value!r}")
-    return pair
 
 
 def _parameter(
@@ -46,19 +38,8 @@ def _parameter(
     return Parameter(values)
 
 
-def _positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be 1 or more, got {size}")
-
-
-def _plain(value: Any) -> Any:
-    """An option as a value that cannot change behind the layer's back."""
-    if isinstance(value, str) or value is None:
-        return value
-    if isinstance(value, Iterable):
-        return tuple(operator.index(size) for size in value)
-    return operator.index(value)
+def _padding(value: Padding) -> int | tuple[int, ...] | str:
+    return value if isinstance(value, str) else whole_numbers("padding", value)
 
 
 class Linear(Module):
@@ -89,7 +70,8 @@ class Linear(Module):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        _positive(in_features=in_features, out_features=out_features)
+        in_features = whole_number("in_features", in_features, 1)
+        out_features = whole_number("out_features", out_features, 1)
         self.in_features, self.out_features = in_features, out_features
         make = init.torch_default if weight_init is None else init.get(weight_init)
         self.weight = _parameter(make, (out_features, in_features), rng, dtype)
@@ -140,17 +122,18 @@ class Conv2d(Module):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        _positive(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        in_channels = whole_number("in_channels", in_channels, 1)
+        out_channels = whole_number("out_channels", out_channels, 1)
+        groups = whole_number("groups", groups, 1)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
                 raise ValueError(
                     f"{name} must be a multiple of groups, got {channels} and {groups}"
                 )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = _pair("kernel_size", kernel_size)
-        _positive(kernel_size=min(self.kernel_size))
-        self.stride, self.dilation = _pair("stride", stride), _pair("dilation", dilation)
-        self.padding = _plain(padding)
+        self.kernel_size = pair("kernel_size", kernel_size, 1)
+        self.stride, self.dilation = pair("stride", stride), pair("dilation", dilation)
+        self.padding = _padding(padding)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         make = init.torch_default if weight_init is None else init.get(weight_init)
         self.weight = _parameter(make, shape, rng, dtype)
@@ -186,7 +169,7 @@ class Bias(Module):
     """An untied bias: one value for each element of a sample. x (N, *shape) -> y (N, *shape).
 
     Args:
-        shape: shape of one sample, such as (1, 28, 28).
+        shape: shape of one sample, such as (1, 28, 28); an int n is (n,).
         bias_init: initialiser, as for `Linear`; zeros by default.
         dtype: float32 or float64.
         rng: as for `Linear`.
@@ -197,13 +180,15 @@ class Bias(Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
+        shape: int | Sequence[int],
         *,
         bias_init: Init = 0.0,
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.bias = _parameter(init.get(bias_init), tuple(shape), rng, dtype)
+        sizes = whole_numbers("shape", shape, 0)
+        sizes = (sizes,) if isinstance(sizes, int) else sizes
+        self.bias = _parameter(init.get(bias_init), sizes, rng, dtype)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -223,9 +208,9 @@ class _Pool2d(Module):
         padding: Padding = 0,
         ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size = _pair("kernel_size", kernel_size)
-        self.stride = self.kernel_size if stride is None else _pair("stride", stride)
-        self.padding, self.ceil_mode = _plain(padding), bool(ceil_mode)
+        self.kernel_size = pair("kernel_size", kernel_size)
+        self.stride = self.kernel_size if stride is None else pair("stride", stride)
+        self.padding, self.ceil_mode = _padding(padding), bool(ceil_mode)
 
     def describe(self) -> str:
         """Sizes and options, for `repr`."""
@@ -295,7 +280,7 @@ class LeakyReLU(Module):
     """y = x where x > 0, else negative_slope * x, in any shape."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = real_number("negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -324,7 +309,7 @@ class Sigmoid(Module):
 
 class _AlongAxis(Module):
     def __init__(self, *, axis: int = 1) -> None:
-        self.axis = int(axis)
+        self.axis = whole_number("axis", axis)
 
     def describe(self) -> str:
         """The axis, for `repr`."""
@@ -356,7 +341,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability(p)
+        self.p = share("p", p)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -376,8 +361,7 @@ class DropBlock2d(Module):
     """
 
     def __init__(self, p: float = 0.1, block_size: int = 7) -> None:
-        _positive(block_size=block_size)
-        self.p, self.block_size = _probability(p), int(block_size)
+        self.p, self.block_size = share("p", p), whole_number("block_size", block_size, 1)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -386,12 +370,6 @@ class DropBlock2d(Module):
     def describe(self) -> str:
         """Probability and size, for `repr`."""
         return f"p={self.p}, block_size={self.block_size}"
-
-
-def _probability(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must be in 0 ... 1, got {p}")
-    return float(p)
 
 
 class _BatchNorm(Module):
@@ -419,12 +397,10 @@ class _BatchNorm(Module):
         affine: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        _positive(num_features=num_features)
-        self.num_features, self.eps, self.momentum = num_features, float(eps), float(momentum)
-        if not (self.eps >= 0 and 0 <= self.momentum <= 1):
-            raise ValueError(
-                f"eps must be 0 or more and momentum in 0 ... 1, got {eps} and {momentum}"
-            )
+        self.num_features = num_features = whole_number("num_features", num_features, 1)
+        self.eps, self.momentum = real_number("eps", eps), share("momentum", momentum)
+        if not self.eps >= 0:
+            raise ValueError(f"eps must be 0 or more, got {eps}")
         dtype = float_dtype(dtype)
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
@@ -460,7 +436,7 @@ class Flatten(Module):
     """
 
     def __init__(self, start_axis: int = 1) -> None:
-        self.start_axis = int(start_axis)
+        self.start_axis = whole_number("start_axis", start_axis)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -475,8 +451,8 @@ class Reshape(Module):
     """
 
     def __init__(self, *shape: int | Sequence[int]) -> None:
-        sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-        self.shape = tuple(operator.index(size) for size in sizes)  # type: ignore[arg-type]
+        sizes = whole_numbers("shape", shape[0] if len(shape) == 1 else shape)
+        self.shape = (sizes,) if isinstance(sizes, int) else sizes
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""
@@ -496,7 +472,7 @@ class Pad2d(Module):
     """
 
     def __init__(self, padding: int | Sequence[int], *, value: float = 0.0) -> None:
-        self.padding, self.value = _plain(padding), float(value)
+        self.padding, self.value = whole_numbers("padding", padding), real_number("value", value)
 
     def forward(self, x: Any) -> Any:
         """Record the layer."""

@@ -3,12 +3,12 @@ of that call."""
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pynn import ops
+from pynn.arguments import share, whole_number
 from pynn.errors import StateError
 from pynn.executors.plan import LabelLoss, SquaredLoss
 from pynn.graph import Array, plain_array, real_array
@@ -92,8 +92,10 @@ class CrossEntropyLoss(Loss):
         reduction: str = "mean",
     ) -> None:
         self.weight = None if weight is None else real_array("weight", weight)
-        self.label_smoothing = label_smoothing
-        self.ignore_index = None if ignore_index is None else operator.index(ignore_index)
+        self.label_smoothing = share("label_smoothing", label_smoothing)
+        self.ignore_index = (
+            None if ignore_index is None else whole_number("ignore_index", ignore_index)
+        )
         self.reduction = _scalar_reduction(reduction)
 
     def value_and_gradient(self, output: Array, target: Any) -> tuple[float, Array]:

@@ -36,7 +36,10 @@ def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64 as a dtype; anything else is a DTypeError."""
     if dtype is None:  # float64 to NumPy
         raise DTypeError("a model is float32 or float64, got None")
-    result = np.dtype(dtype)
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"a model is float32 or float64, got {dtype!r}") from None
     if result not in (np.float32, np.float64):
         raise DTypeError(f"a model is float32 or float64, got {result}")
     return result

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pynn import _core
+from pynn.arguments import several
 from pynn.backends import kernels
 from pynn.graph import Array, Operator, Variable, record, register
 from pynn.ops.conv import Padding
@@ -54,6 +55,7 @@ def concat(arrays: Sequence[Any], *, axis: int = 1) -> Any:
     Returns:
         y, whose size along the axis is the sum of theirs.
     """
+    arrays = several("arrays", arrays)
     if any(isinstance(array, Variable) for array in arrays):
         return record("concat", tuple(arrays), {"axis": axis})
     return kernels().concat(arrays, axis)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from pynn.optim.optimizer import Optimizer, Parameters
@@ -45,19 +46,18 @@ class Adam(Optimizer):
         clip_value: float | None = None,
     ) -> None:
         defaults = {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "eps_form": eps_form,
-            "weight_decay": weight_decay,
+            "lr": lr, "betas": tuple(betas) if isinstance(betas, Iterable) else betas, "eps": eps,
+            "eps_form": eps_form, "weight_decay": weight_decay,
         }  # fmt: skip
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(
-                f"betas must be two numbers in 0 ... 1, 1 excluded, got {group['betas']}"
-            )
-        if not group["eps"] >= 0:
-            raise ValueError(f"eps must be 0 or more, got {group['eps']}")
+        betas = group["betas"]
+        numbers = isinstance(betas, Sequence) and all(isinstance(beta, Real) for beta in betas)
+        if not numbers or len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers in 0 ... 1, 1 excluded, got {betas!r}")
+        self._check_eps(group)
         if group["eps_form"] not in ("corrected", "uncorrected"):
             raise ValueError(
                 f"eps_form must be 'corrected' or 'uncorrected', got {group['eps_form']!r}"

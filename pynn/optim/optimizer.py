@@ -160,6 +160,11 @@ class Optimizer:
         self._slots: dict[Parameter, _Slots] = {}
         self._buffers: dict[tuple[int, str], Array] = {}
         self._twins: dict[tuple[int, str], Twin] = {}  # of buffers, on a device
+        if not isinstance(parameters, Iterable):
+            raise TypeError(
+                "an optimiser takes Parameters, such as model.parameters(), got "
+                f"{type(parameters).__name__}"
+            )
         entries: list[Any] = list(parameters)
         if not entries:
             raise ValueError("an optimiser needs at least one parameter")
@@ -191,7 +196,10 @@ class Optimizer:
         known = {id(parameter) for parameter in self._parameters()}
         for parameter in params:
             if not isinstance(parameter, Parameter):
-                raise TypeError(f"an optimiser takes Parameters, got {type(parameter).__name__}")
+                raise TypeError(
+                    "an optimiser takes Parameters, such as model.parameters(), got "
+                    f"{type(parameter).__name__}"
+                )
             if id(parameter) in known:
                 raise ValueError("a parameter is in two groups, or twice in one")
             known.add(id(parameter))
@@ -207,6 +215,18 @@ class Optimizer:
             value = group[name]
             if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise ValueError(f"{name} must be a number, 0 or more and finite, got {value!r}")
+
+    @staticmethod
+    def _check_share(group: Mapping[str, Any], name: str) -> None:
+        value = group[name]
+        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+            raise ValueError(f"{name} must be in 0 ... 1, got {value!r}")
+
+    @staticmethod
+    def _check_eps(group: Mapping[str, Any]) -> None:
+        value = group["eps"]
+        if not isinstance(value, Real) or not float(value) >= 0:
+            raise ValueError(f"eps must be a number, 0 or more, got {value!r}")
 
     def _check_limits(self) -> None:
         """Refuse limits of gradients that make no sense."""

@@ -50,11 +50,9 @@ class RMSprop(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        for name in ("alpha", "momentum"):
-            if not 0 <= group[name] <= 1:
-                raise ValueError(f"{name} must be in 0 ... 1, got {group[name]}")
-        if not group["eps"] >= 0:
-            raise ValueError(f"eps must be 0 or more, got {group['eps']}")
+        self._check_share(group, "alpha")
+        self._check_share(group, "momentum")
+        self._check_eps(group)
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         return ("square", "velocity" if group["momentum"] else None)

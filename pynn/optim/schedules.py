@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any
 
+from pynn.arguments import real_number, share, whole_number
 from pynn.errors import FormatError
 from pynn.optim.optimizer import Optimizer
 
@@ -21,7 +21,7 @@ class Schedule:
     per_batch = False
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
+        self.optimizer = _checked(optimizer)
         self.base = [float(group["lr"]) for group in optimizer.param_groups]
         self.steps = 0
         self._apply()
@@ -58,18 +58,18 @@ class Schedule:
         self._apply()
 
 
-def _positive(name: str, value: int) -> int:
-    value = operator.index(value)
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")
-    return value
+def _checked(optimizer: Optimizer) -> Optimizer:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"a schedule takes an optimiser, got {type(optimizer).__name__}")
+    return optimizer
 
 
 class StepLR(Schedule):
     """Multiply the learning rate by gamma every step_size epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _positive("step_size", step_size), float(gamma)
+        self.step_size = whole_number("step_size", step_size, 1)
+        self.gamma = real_number("gamma", gamma)
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
@@ -85,7 +85,7 @@ class CosineAnnealingLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, t_max: int, floor: float = 0.0) -> None:
-        self.t_max, self.floor = _positive("t_max", t_max), float(floor)
+        self.t_max, self.floor = whole_number("t_max", t_max, 1), real_number("floor", floor)
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
@@ -122,14 +122,13 @@ class OneCycleLR(Schedule):
         start_divisor: float = 25.0,
         end_divisor: float = 1e4,
     ) -> None:
-        if not 0 <= warm_up <= 1:
-            raise ValueError(f"warm_up must be in 0 ... 1, got {warm_up}")
         for name, divisor in (("start_divisor", start_divisor), ("end_divisor", end_divisor)):
-            if not divisor > 0:
+            if not real_number(name, divisor) > 0:
                 raise ValueError(f"{name} must be above 0, got {divisor}")
-        self.total_steps, self.warm_up = _positive("total_steps", total_steps), float(warm_up)
+        self.total_steps = whole_number("total_steps", total_steps, 1)
+        self.warm_up = share("warm_up", warm_up)
         self.start, self.end = 1 / start_divisor, 1 / (start_divisor * end_divisor)
-        optimizer.lr = max_lr
+        _checked(optimizer).lr = real_number("max_lr", max_lr)
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
@@ -174,12 +173,13 @@ class ReduceLROnPlateau:
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        if not 0 < factor < 1:
+        self.factor = real_number("factor", factor)
+        if not 0 < self.factor < 1:
             raise ValueError(f"factor must be between 0 and 1, got {factor}")
-        if patience < 0:
-            raise ValueError(f"patience must be 0 or more, got {patience}")
-        self.optimizer, self.mode, self.factor = optimizer, mode, factor
-        self.patience, self.threshold, self.min_lr = patience, threshold, min_lr
+        self.optimizer, self.mode = _checked(optimizer), mode
+        self.patience = whole_number("patience", patience, 0)
+        self.threshold = real_number("threshold", threshold)
+        self.min_lr = real_number("min_lr", min_lr)
         self.best: float | None = None
         self.waited = 0
 

@@ -54,8 +54,7 @@ class SGD(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        if not 0 <= group["momentum"] <= 1:
-            raise ValueError(f"momentum must be in 0 ... 1, got {group['momentum']}")
+        self._check_share(group, "momentum")
         if group["momentum_form"] not in ("sum", "average"):
             raise ValueError(
                 f"momentum_form must be 'sum' or 'average', got {group['momentum_form']!r}"

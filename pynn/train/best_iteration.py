@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pynn.arguments import whole_number
 from pynn.graph import Array
 from pynn.nn.losses import Loss
 from pynn.train.callbacks import Callback, Run
@@ -39,13 +40,12 @@ class BestIteration(Callback):
         *,
         chosen_on: str = "valid",
     ) -> None:
-        if every < 1:
-            raise ValueError(f"every must be 1 or more, got {every}")
         if chosen_on not in parts:
             raise ValueError(
                 f"chosen_on must be one of the parts, {', '.join(parts)}, got {chosen_on!r}"
             )
-        self.every, self.parts, self.loss, self.chosen_on = every, dict(parts), loss, chosen_on
+        self.every = whole_number("every", every, 1)
+        self.parts, self.loss, self.chosen_on = dict(parts), loss, chosen_on
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self._weights: dict[str, Array] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pynn.arguments import real_number, whole_number
 from pynn.data.batches import Batches
 from pynn.graph import Array, plain_array
 from pynn.nn.module import Module
@@ -114,14 +115,9 @@ class EarlyStopping(Callback):
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"mode must be 'auto', 'min' or 'max', got {mode!r}")
-        if patience < 0:
-            raise ValueError(f"patience must be 0 or more, got {patience}")
-        self.monitor, self.patience, self.min_delta, self.restore_best = (
-            monitor,
-            patience,
-            min_delta,
-            restore_best,
-        )
+        self.monitor, self.restore_best = monitor, restore_best
+        self.patience = whole_number("patience", patience, 0)
+        self.min_delta = real_number("min_delta", min_delta)
         self.sign = -1.0 if mode == "max" or (mode == "auto" and "accuracy" in monitor) else 1.0
         self.best: float | None = None
         self.best_epoch = 0

@@ -4,12 +4,12 @@ file."""
 from __future__ import annotations
 
 import json
-import operator
 import os
 from pathlib import Path
 from typing import Any
 
 from pynn import io
+from pynn.arguments import whole_number
 from pynn.errors import FormatError
 from pynn.graph import Array
 from pynn.optim.schedules import AnySchedule
@@ -222,9 +222,7 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, every: int = 1) -> None:
-        if operator.index(every) < 1:
-            raise ValueError(f"every must be 1 or more, got {every}")
-        self.path, self.every = path, every
+        self.path, self.every = path, whole_number("every", every, 1)
 
     def on_begin(self, run: Run) -> None:
         """Refuse, before an epoch is lost, what no file can be written to."""

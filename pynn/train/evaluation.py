@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pynn.arguments import require_kind, whole_number
 from pynn.data.batches import Batches
 from pynn.errors import ShapeError
 from pynn.graph import Array, Shape, plain_array
@@ -85,12 +86,13 @@ def evaluate(
         ignores all, the loss is nan.
 
     Raises:
-        TypeError: data is neither.
+        TypeError: data is neither, or another argument is not of its kind.
         ValueError: data has no batch, such as an iterator that has been read before.
         ShapeError: the model or the loss refuses a batch.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    require_kind("model", model, Module)
+    require_kind("loss", loss, Loss)
+    batch_size = whole_number("batch_size", batch_size, 1)
     check_data("data", data)
     means = Means(loss)
     output = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pynn.arguments import require_kind, several, whole_number
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError
 from pynn.graph import Array, Shape
@@ -80,15 +80,15 @@ def fit(
     Raises:
         NonFiniteError: the loss is not finite. The model is as before that step; the exception's
             `history` has the epochs before.
-        TypeError: data or valid are neither pairs nor batches, a callback or the schedule is none.
+        TypeError: data or valid are neither pairs nor batches, or another argument is not of its
+            kind.
         ValueError: data or valid have no batch, the schedule is another optimiser's, or it is for
             an accuracy and there are no labels.
         FormatError: the file to resume from is damaged, or of another training.
         ShapeError: the model refuses a batch, the last and smaller one included.
     """
-    if operator.index(epochs) < 0:
-        raise ValueError(f"epochs must be 0 or more, got {epochs}")
-    callbacks = list(callbacks)
+    require_kind("model", model, Module)
+    epochs, callbacks = whole_number("epochs", epochs, 0), several("callbacks", callbacks)
     _check_watchers(schedule, optimizer, callbacks)
     if isinstance(valid, Iterator):
         raise TypeError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from pynn.arguments import whole_number
 from pynn.data.batches import Batches
 from pynn.graph import Array, plain_array
 from pynn.nn.losses import CrossEntropyLoss
@@ -30,12 +30,10 @@ class AccuracyEvery(Callback):
     """
 
     def __init__(self, samples: int, parts: Mapping[str, tuple[Any, Any]]) -> None:
-        if operator.index(samples) < 1:
-            raise ValueError(f"samples must be 1 or more, got {samples}")
         for name, (_, y) in parts.items():
             if np.asarray(y).dtype.kind not in "ui":
                 raise ValueError(f"accuracies need labels, which are integers: {name!r} has none")
-        self.samples, self.parts = samples, dict(parts)
+        self.samples, self.parts = whole_number("samples", samples, 1), dict(parts)
         self.rows: list[dict[str, float]] = []
         self._seen = 0
 

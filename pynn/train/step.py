@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pynn import cuda, executors
+from pynn.arguments import require_kind, whole_number
 from pynn.backends import get_backend, get_precision
 from pynn.data.batches import Batches
 from pynn.errors import NonFiniteError, ShapeError
@@ -168,15 +169,13 @@ class CompiledStep:
         accumulate: int = 1,
         keep_gradients: bool = False,
     ) -> None:
-        if accumulate < 1:
-            raise ValueError(f"accumulate must be 1 or more, got {accumulate}")
         for name, value, kind in (
             ("model", model, Module), ("loss", loss, Loss), ("optimizer", optimizer, Optimizer),
         ):  # fmt: skip
-            if not isinstance(value, kind):
-                raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}")
+            require_kind(name, value, kind)
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.accumulate, self.keep_gradients = accumulate, keep_gradients
+        self.accumulate = whole_number("accumulate", accumulate, 1)
+        self.keep_gradients = keep_gradients
         self.steps = 0
         self._output: Array | None = np.empty(0)
         self._output_of: Any = None  # a pass that has the output

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pynn
+from pynn.arguments import whole_number
 from pynn.backends import get_precision
 from pynn.config import config
 from pynn.errors import MissingExtraError
@@ -212,8 +213,7 @@ def sweep_all(
     Raises:
         Exception: see `sweep`.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be 1 or more, got {jobs}")
+    jobs = whole_number("jobs", jobs, 1)
     digests: dict[int, str] = {}  # of data that several sweeps have
     plans = []
     for each in sweeps:

@@ -252,8 +252,8 @@ REFUSED = {
     "one_label": (lambda: Batches(IMAGES, 3, 2), ShapeError, r"got \(\)"),
     "huge_label": (lambda: Batches(IMAGES, np.full(5, 2**63, "u8"), 2), LabelError, "2233720368"),
     "half": (lambda: Batches(IMAGES, LABELS, 2, dtype="f2"), DTypeError, "got float16"),
-    "no_rows": (lambda: Batches(IMAGES, LABELS, 0), ValueError, "at least 1, got 0"),
-    "broken_rows": (lambda: Batches(IMAGES, LABELS, 2.5), TypeError, "integer"),
+    "no_rows": (lambda: Batches(IMAGES, LABELS, 0), ValueError, "1 or more, got 0"),
+    "broken_rows": (lambda: Batches(IMAGES, LABELS, 2.5), TypeError, "whole number, got 2.5"),
     "scale": (
         lambda: Batches(IMAGES, LABELS, 2, scale=np.nan),
         ValueError,

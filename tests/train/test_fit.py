@@ -566,7 +566,7 @@ def test_what_would_fail_midway_or_change_nothing_is_refused_at_once():
         ({"schedule": optim.StepLR(other, 2)}, ValueError, "the schedule is another optimiser's"),
         ({"schedule": 3}, TypeError, "schedule must be one of pynn.optim, or of its kind, got 3"),
         ({"callbacks": [EarlyStopping]}, TypeError, "objects of pynn.train.Callback, got <class"),
-        ({"epochs": 1.5}, TypeError, "'float' object cannot be interpreted as an integer"),
+        ({"epochs": 1.5}, TypeError, "epochs must be a whole number, got 1.5"),
     ):
         with pytest.raises(error, match=said):
             fit(net, optimizer, **options)
@@ -583,7 +583,7 @@ def test_options_of_schedules_and_callbacks():
         (lambda: optim.ReduceLROnPlateau(optimizer, patience=-1), ValueError),
         (lambda: EarlyStopping(patience=-1), ValueError),
     ):
-        with pytest.raises(error, match=r"must be|cannot be interpreted as an integer"):
+        with pytest.raises(error, match="must be"):
             make()
 
 
