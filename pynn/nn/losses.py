@@ -49,6 +49,10 @@ class Loss:
             raise StateError("backward of a loss needs a call first: value = loss(output, target)")
         return self._gradient
 
+    def _computes_as(self, kind: type[Loss]) -> bool:
+        own = type(self).value_and_gradient is kind.value_and_gradient
+        return own and "value_and_gradient" not in self.__dict__
+
     def of_labels(self) -> LabelLoss | None:
         """What a plan needs to compute this loss of labels (N,) within a step; None where it must
         be called."""
@@ -114,8 +118,7 @@ class CrossEntropyLoss(Loss):
 
     def of_labels(self) -> LabelLoss | None:
         """See `Loss.of_labels`: where classes have no weights."""
-        own = CrossEntropyLoss.value_and_gradient
-        if self.weight is not None or type(self).value_and_gradient is not own:
+        if self.weight is not None or not self._computes_as(CrossEntropyLoss):
             return None
         mean = self.reduction == "mean" or _scalar_reduction(self.reduction) == "mean"
         values = self.label_smoothing, self.ignore_index, mean
@@ -152,6 +155,6 @@ class MSELoss(Loss):
 
     def of_values(self) -> SquaredLoss | None:
         """See `Loss.of_values`."""
-        if type(self).value_and_gradient is not MSELoss.value_and_gradient:
+        if not self._computes_as(MSELoss):
             return None
         return SquaredLoss(_scalar_reduction(self.reduction) == "mean")

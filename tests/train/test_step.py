@@ -711,6 +711,13 @@ class HalvedLoss(nn.CrossEntropyLoss):
         return value / 2, gradient / 2
 
 
+def halved(loss):
+    """A loss whose method is replaced, not its class."""
+    own = loss.value_and_gradient
+    loss.value_and_gradient = lambda output, target: tuple(p / 2 for p in own(output, target))
+    return loss
+
+
 @pytest.mark.parametrize("samples", [16, 40, 70])
 @pytest.mark.parametrize(
     "loss",
@@ -720,8 +727,9 @@ class HalvedLoss(nn.CrossEntropyLoss):
         nn.CrossEntropyLoss(ignore_index=3),
         nn.CrossEntropyLoss(weight=np.linspace(0.5, 2, 5)),
         HalvedLoss(),
+        halved(nn.CrossEntropyLoss()),
     ],
-    ids=["plain", "smoothed_sum", "ignored", "weighted", "of_ones_own"],
+    ids=["plain", "smoothed_sum", "ignored", "weighted", "of_ones_own", "replaced"],
 )
 def test_labels_in_a_step_give_the_bits_of_a_step_by_hand(loss, samples):
     rng = np.random.default_rng(samples)
@@ -755,8 +763,8 @@ class DoubledError(nn.MSELoss):
 @pytest.mark.parametrize("samples", [1, 16, 70])
 @pytest.mark.parametrize(
     "loss",
-    [nn.MSELoss(), nn.MSELoss(reduction="sum"), DoubledError()],
-    ids=["mean", "sum", "of_ones_own"],
+    [nn.MSELoss(), nn.MSELoss(reduction="sum"), DoubledError(), halved(nn.MSELoss())],
+    ids=["mean", "sum", "of_ones_own", "replaced"],
 )
 def test_a_squared_error_in_a_step_gives_the_bits_of_a_step_by_hand(loss, samples):
     rng = np.random.default_rng(samples)
