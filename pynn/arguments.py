@@ -69,6 +69,18 @@ def real_number(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, got {short(value)}") from None
 
 
+def not_negative(name: str, value: Any) -> float:
+    """A number, 0 or more, as a float.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    number = real_number(name, value)
+    if not number >= 0:
+        raise ValueError(f"{name} must be 0 or more, got {short(value)}")
+    return number
+
+
 def share(name: str, value: Any) -> float:
     """A number in 0 ... 1 as a float.
 

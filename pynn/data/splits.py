@@ -24,7 +24,7 @@ def split_last(n: int, held_out: int) -> tuple[Rows, Rows]:
     Raises:
         ValueError: unless 0 <= held_out <= n.
     """
-    _check_held_out(n, held_out)
+    n, held_out = _sizes(n, held_out)
     rows = np.arange(n, dtype=np.int64)
     return rows[: n - held_out], rows[n - held_out :]
 
@@ -35,7 +35,7 @@ def split_first(n: int, held_out: int) -> tuple[Rows, Rows]:
     Raises:
         ValueError: unless 0 <= held_out <= n.
     """
-    _check_held_out(n, held_out)
+    n, held_out = _sizes(n, held_out)
     rows = np.arange(n, dtype=np.int64)
     return rows[held_out:], rows[:held_out]
 
@@ -142,7 +142,8 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def _check_held_out(n: int, held_out: int) -> None:
-    n = whole_number("n", n)
-    if not 0 <= whole_number("held_out", held_out) <= n:
+def _sizes(n: int, held_out: int) -> tuple[int, int]:
+    n, held_out = whole_number("n", n), whole_number("held_out", held_out)
+    if not 0 <= held_out <= n:
         raise ValueError(f"held_out must be in 0..{n}, got {held_out}")
+    return n, held_out

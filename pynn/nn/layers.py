@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pynn import init, ops
-from pynn.arguments import pair, real_number, share, whole_number, whole_numbers
+from pynn.arguments import not_negative, pair, real_number, share, whole_number, whole_numbers
 from pynn.errors import ShapeError
 from pynn.graph import Array
 from pynn.nn.module import Module
@@ -398,9 +398,7 @@ class _BatchNorm(Module):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.num_features = num_features = whole_number("num_features", num_features, 1)
-        self.eps, self.momentum = real_number("eps", eps), share("momentum", momentum)
-        if not self.eps >= 0:
-            raise ValueError(f"eps must be 0 or more, got {eps}")
+        self.eps, self.momentum = not_negative("eps", eps), share("momentum", momentum)
         dtype = float_dtype(dtype)
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None

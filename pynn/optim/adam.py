@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pynn.arguments import not_negative, real_number, several
 from pynn.optim.optimizer import Optimizer, Parameters
 
 
@@ -46,18 +46,19 @@ class Adam(Optimizer):
         clip_value: float | None = None,
     ) -> None:
         defaults = {
-            "lr": lr, "betas": tuple(betas) if isinstance(betas, Iterable) else betas, "eps": eps,
-            "eps_form": eps_form, "weight_decay": weight_decay,
+            "lr": lr, "betas": tuple(several("betas", betas)), "eps": eps, "eps_form": eps_form,
+            "weight_decay": weight_decay,
         }  # fmt: skip
         super().__init__(parameters, defaults, clip_norm=clip_norm, clip_value=clip_value)
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        betas = group["betas"]
-        numbers = isinstance(betas, Sequence) and all(isinstance(beta, Real) for beta in betas)
-        if not numbers or len(betas) != 2 or not all(0 <= float(beta) < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers in 0 ... 1, 1 excluded, got {betas!r}")
-        self._check_eps(group)
+        betas = [real_number("each of betas", beta) for beta in several("betas", group["betas"])]
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(
+                f"betas must be two numbers in 0 ... 1, 1 excluded, got {group['betas']}"
+            )
+        not_negative("eps", group["eps"])
         if group["eps_form"] not in ("corrected", "uncorrected"):
             raise ValueError(
                 f"eps_form must be 'corrected' or 'uncorrected', got {group['eps_form']!r}"

@@ -216,18 +216,6 @@ class Optimizer:
             if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 raise ValueError(f"{name} must be a number, 0 or more and finite, got {value!r}")
 
-    @staticmethod
-    def _check_share(group: Mapping[str, Any], name: str) -> None:
-        value = group[name]
-        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-            raise ValueError(f"{name} must be in 0 ... 1, got {value!r}")
-
-    @staticmethod
-    def _check_eps(group: Mapping[str, Any]) -> None:
-        value = group["eps"]
-        if not isinstance(value, Real) or not float(value) >= 0:
-            raise ValueError(f"eps must be a number, 0 or more, got {value!r}")
-
     def _check_limits(self) -> None:
         """Refuse limits of gradients that make no sense."""
         for name, value in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pynn.arguments import not_negative, share
 from pynn.optim.optimizer import Optimizer, Parameters
 
 
@@ -50,9 +51,9 @@ class RMSprop(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        self._check_share(group, "alpha")
-        self._check_share(group, "momentum")
-        self._check_eps(group)
+        share("alpha", group["alpha"])
+        share("momentum", group["momentum"])
+        not_negative("eps", group["eps"])
 
     def _slot_names(self, group: Mapping[str, Any]) -> Sequence[str | None]:
         return ("square", "velocity" if group["momentum"] else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pynn.arguments import share
 from pynn.optim.optimizer import Optimizer, Parameters
 
 
@@ -54,7 +55,7 @@ class SGD(Optimizer):
 
     def _check(self, group: Mapping[str, Any]) -> None:
         super()._check(group)
-        self._check_share(group, "momentum")
+        share("momentum", group["momentum"])
         if group["momentum_form"] not in ("sum", "average"):
             raise ValueError(
                 f"momentum_form must be 'sum' or 'average', got {group['momentum_form']!r}"
