@@ -71,7 +71,7 @@ class BandPool {
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t plane = first + begin; plane < first + end; ++plane)
                      backward_rows(run, blocks, plane, 0, image_.height,
-                                   dx + plane * layout.plane());
+                                   dx + plane * layout.plane() + layout.at(0, 0));
                  });
   }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "plan/band_pool.h"
+#include "plan/fold.h"
 #include "plan/kernel_columns.h"
 #include "plan/products.h"
 #include "plan/sweep.h"
@@ -17,18 +18,18 @@ namespace pynn {
 namespace {
 
 // Whether the image of y is all that a kernel on a pixel of x could reach ("full" padding), of a
-// kernel that reaches beyond its pixel.
-bool every_pixel_sees_all_taps(const Window& w) {
+// kernel that reaches beyond its pixel. Rows of y beyond that of bands of rows are there anyway.
+bool every_pixel_sees_all_taps(const Window& w, bool in_bands) {
   return w.KH * w.KW > 1 && w.stride_h == 1 && w.stride_w == 1 && w.dilation_h == 1 &&
-         w.dilation_w == 1 && w.top == w.KH - 1 && w.left == w.KW - 1 && w.OH == w.H + w.KH - 1 &&
-         w.OW == w.W + w.KW - 1;
+         w.dilation_w == 1 && w.top == w.KH - 1 && w.left == w.KW - 1 &&
+         (in_bands || w.OH == w.H + w.KH - 1) && w.OW == w.W + w.KW - 1;
 }
 
 }  // namespace
 
 void add_halo(const Conv2dShape& shape, Layout& x) {
   const Window& w = shape.window;
-  if (KernelColumns::suits(shape) && every_pixel_sees_all_taps(w)) return;
+  if (KernelColumns::suits(shape) && every_pixel_sees_all_taps(w, false)) return;
   const auto beyond = [](std::int64_t positions, std::int64_t stride, std::int64_t before,
                          std::int64_t taps, std::int64_t dilation, std::int64_t size) {
     return std::max<std::int64_t>(
@@ -63,13 +64,18 @@ template <typename T>
 class Conv2dStage final : public Stage<T> {
  public:
   Conv2dStage(Builder<T>& builder, const Conv2dNode& node, const LayerGradients& gradients)
-      : shape_(node.shape), layer_(builder, node, gradients) {
+      : shape_(node.shape),
+        layer_(builder, node, gradients),
+        unfolded_(static_cast<const Conv2dStage*>(builder.unfolded)),
+        blocks_(builder.blocks),
+        shards_in_all_(blocks_ + (builder.is_folded ? 1 : 0)),
+        first_shard_(unfolded_ ? unfolded_->blocks_ : 0) {
     const std::int64_t tile = isa_table<T>().outer_product.columns;
     if (node.pool) pool_.emplace(builder, *node.pool, node.relu, layer_.y);
     if (KernelColumns::suits(shape_)) {
       kernel_columns_.emplace(shape_, layer_.x, layer_.y);
       parts_ = builder.arena.add_blocks(
-          layer_.y.blocks(),
+          blocks_,
           kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)), builder.segment,
           builder.segment);
     } else if (builder.winograd && suits_winograd(shape_, Direction::forward)) {
@@ -78,9 +84,10 @@ class Conv2dStage final : public Stage<T> {
     } else {
       forward_ = forward_sweep(shape_, layer_.x, layer_.y, tile, sizeof(T));
       if (pool_) cut_into_bands(forward_, layer_.y, pool_->layout().height);
-      if (reads_far(forward_, layer_.x)) {
+      if (unfolded_ ? unfolded_->panels_ >= 0 : reads_far(forward_, layer_.x)) {
         lay_in_panels(forward_, isa_table<T>().outer_product.rows);
-        panels_ = builder.forward_scratch(panel_elements(forward_));
+        panels_ =
+            unfolded_ ? unfolded_->panels_ : builder.forward_scratch(panel_elements(forward_));
       }
     }
     if (!builder.backward) return;
@@ -89,13 +96,21 @@ class Conv2dStage final : public Stage<T> {
       transposed_ = builder.backward_scratch(winograd_backward_->weight_elements());
     } else if (layer_.needs_dx()) {
       backward_ = backward_sweep(shape_, layer_.dx, layer_.dy, tile, sizeof(T));
-      lay_in_panels(backward_,
-                    reads_far(backward_, layer_.dy) ? isa_table<T>().outer_product.rows : 1);
-      transposed_ = builder.backward_scratch(panel_elements(backward_));
+      if (unfolded_) {
+        lay_in_panels(backward_, unfolded_->backward_.panel_rows);
+        transposed_ = unfolded_->transposed_;
+      } else {
+        lay_in_panels(backward_,
+                      reads_far(backward_, layer_.dy) ? isa_table<T>().outer_product.rows : 1);
+        transposed_ = builder.backward_scratch(panel_elements(backward_));
+      }
     }
-    if (layer_.needs_db) bias_shards_ = builder.backward_scratch(layer_.dy.blocks() * shape_.O);
+    if (layer_.needs_db)
+      bias_shards_ = unfolded_ ? unfolded_->bias_shards_
+                               : builder.backward_scratch(shards_in_all_ * shape_.O);
     if (layer_.needs_dw) {
-      shards_ = builder.backward_scratch(layer_.dy.blocks() * weight_count());
+      shards_ = unfolded_ ? unfolded_->shards_
+                          : builder.backward_scratch(shards_in_all_ * weight_count());
       builder.keep(node.x);
       find_offsets();
     }
@@ -105,7 +120,7 @@ class Conv2dStage final : public Stage<T> {
         weight_units(shape_.O / shape_.groups, static_cast<std::int64_t>(taps_.size())).panels == 1;
     if (!by_bands_)
       image_gradient_ = builder.arena.add_blocks(
-          layer_.dy.blocks(), layer_.dy.block() * static_cast<std::int64_t>(sizeof(T)),
+          blocks_, layer_.dy.block() * static_cast<std::int64_t>(sizeof(T)),
           builder.backward_time(), builder.backward_time());
   }
 
@@ -147,6 +162,7 @@ class Conv2dStage final : public Stage<T> {
   void backward(const Run<T>& run, BlockRange blocks) const override {
     if (by_bands_) return weight_gradients_by_taps(run, blocks, nullptr);
     T* const dy = image_gradient(run, blocks);
+    if (layer_.dy.is_folded()) join_bands(layer_.dy, dy);
     if (layer_.needs_dw) weight_gradients(run, blocks, dy);
     if (layer_.needs_db) bias_gradients(run, blocks, dy);
     if (winograd_backward_) {
@@ -161,18 +177,19 @@ class Conv2dStage final : public Stage<T> {
       sweep(blocks, backward_, product,
             {run.at(transposed_), dy, layer_.dy, shape_.O / shape_.groups * layer_.dy.plane()},
             run.at(layer_.dx_data, blocks), layer_.dx);
+      if (layer_.dx.is_folded()) join_bands(layer_.dx, run.at(layer_.dx_data, blocks));
     }
   }
 
   void finish_backward(const Run<T>& run) const override {
     if (layer_.needs_dw) combine(weight_count(), weight_shards(run), layer_.weight_gradient(run));
-    if (layer_.needs_db) combine(shape_.O, run.at(bias_shards_), layer_.bias_gradient(run));
+    if (layer_.needs_db) combine(shape_.O, bias_shards(run), layer_.bias_gradient(run));
   }
 
   StageReport report() const override {
     const Window& w = shape_.window;
     const std::int64_t flops =
-        layer_.y.blocks() * (kernel_columns_     ? kernel_columns_->flops()
+        blocks_ * (kernel_columns_     ? kernel_columns_->flops()
                              : winograd_forward_ ? winograd_forward_->flops()
                                                  : forward_.flops * shape_.groups);
     StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
@@ -181,11 +198,11 @@ class Conv2dStage final : public Stage<T> {
                        flops, 0};
     if (layer_.needs_dx())
       report.backward_flops +=
-          layer_.y.blocks() *
+          blocks_ *
           (winograd_backward_ ? winograd_backward_->flops() : backward_.flops * shape_.groups);
     if (layer_.needs_dw)
       report.backward_flops += 2 * weight_count() * (shifts_.empty() ? w.OH * w.OW : w.H * w.W) *
-                               layer_.y.blocks() * kBlockLanes;
+                               blocks_ * kBlockLanes;
     return report;
   }
 
@@ -193,7 +210,7 @@ class Conv2dStage final : public Stage<T> {
   void find_offsets() {
     const Window& w = shape_.window;
     if (weights_are_a_matrix()) return;
-    if (every_pixel_sees_all_taps(w)) {
+    if (every_pixel_sees_all_taps(w, layer_.x.is_folded())) {
       for (std::int64_t kh = 0; kh < w.KH; ++kh)
         for (std::int64_t kw = 0; kw < w.KW; ++kw)
           shifts_.push_back(static_cast<std::int32_t>(layer_.dy.at(w.top - kh, w.left - kw)));
@@ -430,8 +447,8 @@ class Conv2dStage final : public Stage<T> {
                      isa_table<T>().dot_product.sum_rows(
                          end - begin, plane, 1, 0, pool_ ? pool_->pixels(band) : layer_.dy.pixels(),
                          dy + (first + begin) * plane +
-                             (pool_ ? layer_.dy.at(pool_->first_row(band), 0) : 0),
-                         band > 0, run.at(bias_shards_) + first + begin);
+                             layer_.dy.at(pool_ ? pool_->first_row(band) : 0, 0),
+                         band > 0, bias_shards(run) + first + begin);
                  });
   }
 
@@ -454,7 +471,7 @@ class Conv2dStage final : public Stage<T> {
       const std::int64_t rows = std::clamp<std::int64_t>(outputs, 1, tiles * kernels.rows);
       const WeightUnits units{(outputs + rows - 1) / rows,
                               std::min(rows * columns / sums + 1, column_tiles)};
-      if (tiles == 1 || layer_.dy.blocks() * shape_.groups * units.rows * units.panels >= kUnits)
+      if (tiles == 1 || blocks_ * shape_.groups * units.rows * units.panels >= kUnits)
         return units;
     }
   }
@@ -468,11 +485,15 @@ class Conv2dStage final : public Stage<T> {
            std::min(shape_.O, shape_.C) >= kChannels * shape_.groups;
   }
 
-  // Where the weight gradient of each block lies; that of a single one, if it can, in its place.
+  // Where the weight gradients of these blocks lie; that of a single one, if it can, in its place.
   T* weight_shards(const Run<T>& run) const {
     const ParameterGradient<T> dw = layer_.weight_gradient(run);
-    const bool in_place = layer_.dy.blocks() == 1 && !dw.updates() && !dw.add();
-    return in_place ? dw.memory() : run.at(shards_);
+    const bool in_place = !unfolded_ && shards_in_all_ == 1 && !dw.updates() && !dw.add();
+    return in_place ? dw.memory() : run.at(shards_) + first_shard_ * weight_count();
+  }
+
+  T* bias_shards(const Run<T>& run) const {
+    return run.at(bias_shards_) + first_shard_ * shape_.O;
   }
 
   // The weight gradient of each of these blocks, in its shard.
@@ -547,10 +568,10 @@ class Conv2dStage final : public Stage<T> {
             pool_->backward(run, blocks, block, first, product.rows, strip, band);
             if (layer_.needs_db)
               kernels.sum_rows(product.rows, product.a_row, 1, 0, product.depth, band, strip > 0,
-                               run.at(bias_shards_) + block * shape_.O + first);
+                               bias_shards(run) + block * shape_.O + first);
           } else {
             product.a =
-                dy + block * layer_.dy.block() + first * layer_.dy.plane() + p * kBlockLanes;
+                dy + block * layer_.dy.block() + first * layer_.dy.plane() + layer_.dy.at(0, p);
           }
           product.add = strip > 0;
           product.b_offsets = positions_.data() + p;
@@ -607,21 +628,21 @@ class Conv2dStage final : public Stage<T> {
   // gradient = the shards, added in the order of the blocks.
   void combine(std::int64_t size, const T* shards, const ParameterGradient<T>& gradient) const {
     constexpr std::int64_t kPiece = 1024;
-    parallel_for((size + kPiece - 1) / kPiece, kPiece * layer_.dy.blocks() * kWorkPerMove,
+    parallel_for((size + kPiece - 1) / kPiece, kPiece * shards_in_all_ * kWorkPerMove,
                  [&](std::int64_t begin, std::int64_t end) {
                    T sums[kPiece];
                    for (std::int64_t piece = begin; piece < end; ++piece) {
                      const std::int64_t first = piece * kPiece;
                      const std::int64_t count = std::min(kPiece, size - first);
-                     if (layer_.dy.blocks() == 1) {
+                     if (shards_in_all_ == 1) {
                        gradient.write(first, count, shards + first);
                        continue;
                      }
                      T* const to = gradient.updates() ? sums : gradient.memory() + first;
                      if (!gradient.add()) std::fill(to, to + count, T(0));
-                     for (std::int64_t block = 0; block < layer_.dy.blocks(); ++block) {
-                       const T* const shard = shards + block * size + first;
-                       for (std::int64_t i = 0; i < count; ++i) to[i] += shard[i];
+                     for (std::int64_t shard = 0; shard < shards_in_all_; ++shard) {
+                       const T* const part = shards + shard * size + first;
+                       for (std::int64_t i = 0; i < count; ++i) to[i] += part[i];
                      }
                      gradient.done(first, count, to);
                    }
@@ -630,6 +651,8 @@ class Conv2dStage final : public Stage<T> {
 
   const Conv2dShape shape_;
   const WeightedLayer layer_;
+  const Conv2dStage* const unfolded_;  // the stage of the other blocks, whose buffers it shares
+  const std::int64_t blocks_, shards_in_all_, first_shard_;
   int shards_ = -1, bias_shards_ = -1;  // gradients of the parameters, of each block
   int panels_ = -1, transposed_ = -1;   // weights in panels, for y and dx
   Sweep forward_, backward_;

@@ -9,6 +9,7 @@
 #include "plan/bias_stage.h"
 #include "plan/conv2d_stage.h"
 #include "plan/dropout_stage.h"
+#include "plan/fold.h"
 #include "plan/library_stage.h"
 #include "plan/linear_stage.h"
 #include "plan/max_pool2d_stage.h"
@@ -55,6 +56,7 @@ struct PlanGraph {
   std::vector<PlanNode> nodes;
   int output = -1;
   bool winograd = false;  // whether convolutions may be computed by Winograd's filtering
+  Fold fold;
 
   bool trains() const { return !needed.empty(); }
 };

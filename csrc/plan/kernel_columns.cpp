@@ -21,6 +21,7 @@ KernelColumns::KernelColumns(const Conv2dShape& shape, const Layout& x, const La
     const std::int64_t at = h * w.stride_h - w.top;  // the row of x under kernel row 0
     std::int64_t begin = at < 0 ? (-at + w.dilation_h - 1) / w.dilation_h : 0;
     std::int64_t end = std::min(w.KH, at < w.H ? (w.H - 1 - at) / w.dilation_h + 1 : 0);
+    if (x.is_folded()) begin = 0, end = w.KH;
     if (end <= begin) begin = end = 0;
     const auto [entry, fresh] = known.try_emplace({begin, end}, classes_.size());
     if (fresh) {

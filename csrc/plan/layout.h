@@ -15,8 +15,11 @@ struct Layout {
   std::int64_t samples = 0, channels = 0, height = 1, width = 1;
   std::int64_t top = 0, bottom = 0, left = 0, right = 0;  // halo
   std::int64_t gap = 0;                                   // lines of lanes between channels
+  // Where images are folded: so many bands of `height` rows each, side by side in one block.
+  std::int64_t bands = 0, image_height = 0;
 
-  std::int64_t blocks() const { return (samples + lanes - 1) / lanes; }
+  bool is_folded() const { return bands > 0; }
+  std::int64_t blocks() const { return is_folded() ? 1 : (samples + lanes - 1) / lanes; }
   std::int64_t pixels() const { return height * width; }
   std::int64_t features() const { return channels * pixels(); }
   bool is_array() const { return lanes == 1; }
@@ -34,13 +37,16 @@ struct Layout {
 
 // Channels, and rows of images, a power of two apart would all lie in the same few lines of a
 // cache.
+inline void spread_channels(Layout& layout) {
+  layout.gap =
+      layout.channels > 1 && layout.pixels() >= 16 && layout.plane() / kBlockLanes % 2 == 0 ? 1 : 0;
+}
 inline void spread(Layout& layout) {
   if (layout.is_array()) return;
   constexpr std::int64_t kAlike = 8;
   if (layout.has_halo() && (layout.left + layout.width + layout.right) % kAlike == 0)
     ++layout.right;
-  layout.gap =
-      layout.channels > 1 && layout.pixels() >= 16 && layout.plane() / kBlockLanes % 2 == 0 ? 1 : 0;
+  spread_channels(layout);
 }
 
 // Of an array (N, ...): channels and pixels where it has four axes, otherwise channels alone.

@@ -47,9 +47,9 @@ class MaxPool2dStage final : public Stage<T> {
         reinterpret_cast<const std::uint8_t*>(run.memory + run.arena->offset(codes_));
     const bool add = dx_mode_ == GradientMode::add;
     parallel_planes(blocks, [&](std::int64_t plane) {
-      isa_table<T>().max_pool2d.backward_block(node_.window, dy + plane * dy_.plane(),
-                                               codes + plane * dy_.plane(), add,
-                                               dx + plane * dx_.plane());
+      isa_table<T>().max_pool2d.backward_block(
+          node_.window, dy + plane * dy_.plane() + dy_.at(0, 0), codes + plane * dy_.plane(), add,
+          dx + plane * dx_.plane() + dx_.at(0, 0));
     });
   }
 

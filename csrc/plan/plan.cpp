@@ -17,11 +17,16 @@ constexpr std::int64_t kUnknownWork = std::int64_t{1} << 40;
 template <typename T>
 Plan<T>::Plan(PlanGraph graph) : graph_(std::move(graph)) {
   fuse(graph_, sizeof(T));
+  graph_.fold = fold_of(graph_);
   values_ = values_of(graph_, sizeof(T));
   segments_ = segments_of(graph_, values_, sizeof(T));
   arena_ = add_buffers(graph_, segments_, sizeof(T), values_);
   stages_ = make_stages<T>(graph_, segments_, values_, arena_);
-  slots_ = std::min<std::int64_t>(num_threads(), blocks());
+  if (graph_.fold.nodes > 0) {
+    folded_.emplace(graph_, segments_, values_, stages_, arena_);
+    segments_[0].folded_work = folded_->work();
+  }
+  slots_ = std::min<std::int64_t>(num_threads(), value(graph_.output).layout.blocks());
   arena_.place([this](int time) { return passes_blocks(segments_, time); }, slots_);
 }
 
@@ -30,8 +35,8 @@ std::int64_t Plan<T>::work() const {
   std::int64_t work = 0;
   for (const PlanNode& node : graph_.nodes)  // how long those of libraries take nobody knows
     if (std::holds_alternative<LibraryNode>(node)) return kUnknownWork;
-  for (const Segment& segment : segments_) work += segment.work;
-  return work * blocks();
+  for (const Segment& segment : segments_) work += segment.work * segment.blocks;
+  return work;
 }
 
 template <typename T>
@@ -43,6 +48,7 @@ std::unique_ptr<Memory> Plan<T>::allocate() const {
     if (arena_.slot_bytes(value.data) > 0) layout.samples = slots_ * kBlockLanes;
     clear_halo(layout, reinterpret_cast<T*>(memory->data() + arena_.offset(value.data)));
   }
+  if (folded_) folded_->clear_halos(start(*memory));
   return memory;
 }
 
@@ -63,6 +69,7 @@ template <typename T>
 void Plan<T>::set_input(Run<T>& run, int number, const T* rows) const {
   run.rows[static_cast<std::size_t>(number)] = rows;
   if (value(number).data >= 0) write(run, number, rows);
+  if (folded_) folded_->set_input(run, rows);
 }
 
 template <typename T>
@@ -80,8 +87,9 @@ bool Plan<T>::has_backward(const Segment& segment) const {
 template <typename T>
 void Plan<T>::forward_segment(const Run<T>& run, const Segment& segment) const {
   begin_forward(run, segment);
-  for_each_block(segment, blocks(), slots_,
-                 [&](BlockRange blocks) { forward_blocks(run, segment, blocks); });
+  for_each_block(
+      segment, slots_, [&](BlockRange blocks) { forward_blocks(run, segment, blocks); },
+      [&] { folded_->forward(run); });
 }
 
 template <typename T>
@@ -169,8 +177,9 @@ int Plan<T>::backward(const Run<T>& run, int node) const {
       return static_cast<int>(segment.begin);
     if (!has_backward(segment)) continue;
     begin_backward(run, segment);
-    for_each_block(segment, blocks(), slots_,
-                   [&](BlockRange blocks) { backward_blocks(run, segment, blocks); });
+    for_each_block(
+        segment, slots_, [&](BlockRange blocks) { backward_blocks(run, segment, blocks); },
+        [&] { folded_->backward(run); });
     finish_backward(run, segment.begin, segment.end);
   }
   return -1;
@@ -227,7 +236,7 @@ void Plan<T>::backward_from_loss(const Run<T>& run) const {
   if (begin > 0 && in_place(run, segments_[segments_.size() - 2])) {
     const Segment& before = segments_[segments_.size() - 2];
     begin_backward(run, before);
-    backward_blocks(run, before, {0, blocks(), 0});
+    backward_blocks(run, before, {0, before.blocks, 0});
     begin = before.begin;
   }
   finish_backward(run, begin, last.end);
@@ -276,6 +285,19 @@ bool Plan<T>::may_fail() const {
   return false;
 }
 
+namespace {
+
+std::string text_of(const Layout& l) {
+  const auto side = [](std::int64_t size, std::int64_t before, std::int64_t after) {
+    return before + after > 0 ? message("[", before, " + ", size, " + ", after, "]")
+                              : message("[", size, "]");
+  };
+  return message("[", l.blocks(), "][", l.channels, "]", side(l.height, l.top, l.bottom),
+                 side(l.width, l.left, l.right), l.is_array() ? "" : "[16]");
+}
+
+}  // namespace
+
 template <typename T>
 std::vector<typename Plan<T>::NodeReport> Plan<T>::report() const {
   std::vector<NodeReport> reports;
@@ -284,15 +306,16 @@ std::vector<typename Plan<T>::NodeReport> Plan<T>::report() const {
     if (stages_[i].stage) report.stage = stages_[i].stage->report();
     const Value& y = values_[static_cast<std::size_t>(ports(graph_.nodes[i]).output)];
     if (stages_[i].stage || foreign(i)) {
-      const Layout& l = y.layout;
-      const auto side = [](std::int64_t size, std::int64_t before, std::int64_t after) {
-        return before + after > 0 ? message("[", before, " + ", size, " + ", after, "]")
-                                  : message("[", size, "]");
-      };
-      report.layout =
-          message("[", l.blocks(), "][", l.channels, "]", side(l.height, l.top, l.bottom),
-                  side(l.width, l.left, l.right), l.is_array() ? "" : "[16]");
-      report.bytes = l.size() * static_cast<std::int64_t>(sizeof(T));
+      report.layout = text_of(y.layout);
+      report.bytes = y.layout.size() * static_cast<std::int64_t>(sizeof(T));
+    }
+    if (const Stage<T>* const folded = i < graph_.fold.nodes ? folded_->stage(i) : nullptr) {
+      const StageReport more = folded->report();
+      report.stage.flops += more.flops;
+      report.stage.backward_flops += more.backward_flops;
+      const Layout& layout = folded_->layout(ports(graph_.nodes[i]).output);
+      report.layout += " and " + text_of(layout);
+      report.bytes += layout.size() * static_cast<std::int64_t>(sizeof(T));
     }
     reports.push_back(std::move(report));
   }

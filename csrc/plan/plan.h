@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/cross_entropy.h"
+#include "plan/folded_block.h"
 #include "plan/memory.h"
 #include "plan/stages.h"
 
@@ -62,7 +64,6 @@ class Plan {
   std::vector<NodeReport> report() const;
 
  private:
-  std::int64_t blocks() const { return value(graph_.inputs[0]).layout.blocks(); }
   bool foreign(std::size_t node) const;
   bool has_backward(const Segment& segment) const;
   void forward_segment(const Run<T>& run, const Segment& segment) const;
@@ -80,6 +81,7 @@ class Plan {
   std::vector<Segment> segments_;
   Arena arena_;
   std::vector<NodeStage<T>> stages_;  // of each node
+  std::optional<FoldedBlock<T>> folded_;
   std::int64_t slots_ = 1;            // of blocks that pass by at the same time
 };
 

@@ -35,12 +35,17 @@ Sharing sharing(const PlanNode& node, const std::vector<Value>& values,
 std::vector<Segment> segments_of(const PlanGraph& graph, const std::vector<Value>& values,
                                  std::int64_t element_bytes) {
   std::vector<Segment> segments;
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+  const Shape& input = graph.shapes[static_cast<std::size_t>(graph.inputs[0])];
+  const std::int64_t lanes = values[static_cast<std::size_t>(graph.inputs[0])].layout.lanes;
+  const std::int64_t blocks = (input[0] + lanes - 1) / lanes;
+  if (graph.fold.nodes > 0)
+    segments.push_back({0, graph.fold.nodes, Sharing::blocks, false, 0, graph.fold.blocks});
+  for (std::size_t i = graph.fold.nodes; i < graph.nodes.size(); ++i) {
     const Sharing own = sharing(graph.nodes[i], values, element_bytes);
-    const Sharing last = segments.empty() ? Sharing::parts : segments.back().sharing;
+    const Sharing last = i == graph.fold.nodes ? Sharing::parts : segments.back().sharing;
     const bool joins = last != Sharing::parts && own != Sharing::parts &&
                        (own == last || own == Sharing::any || last == Sharing::any);
-    if (!joins) segments.push_back({i, i, own});
+    if (!joins) segments.push_back({i, i, own, false, 0, blocks});
     if (segments.back().sharing == Sharing::any) segments.back().sharing = own;
     segments.back().end = i + 1;
   }

@@ -57,6 +57,9 @@ struct InputArray {
   }
 };
 
+template <typename T>
+class Stage;
+
 // What a stage may ask for while a plan is built. Times: segment i (nodes whose stages take turns
 // at each block of samples) runs forward at time i and backward at time 2 segments - i; between
 // them, at time `segments`, the output is read and its gradient written.
@@ -67,6 +70,9 @@ struct Builder {
   int segment = 0, segments = 0;
   bool backward = false;  // whether this node has a backward pass
   bool winograd = false;  // as in the graph
+  std::int64_t blocks = 0;           // that the stage walks
+  bool is_folded = false;            // whether there is one more, which another stage walks
+  const Stage<T>* unfolded = nullptr;  // in that stage, the one that walks the others
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }
   int backward_time() const { return 2 * segments - segment; }

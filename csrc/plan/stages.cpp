@@ -5,7 +5,6 @@
 #include "plan/array_max_pool2d_stage.h"
 
 namespace pynn {
-namespace {
 
 template <typename T>
 std::unique_ptr<Stage<T>> make_stage(Builder<T>& builder, const PlanNode& node,
@@ -44,8 +43,6 @@ std::unique_ptr<Stage<T>> make_stage(Builder<T>& builder, const PlanNode& node,
       node);
 }
 
-}  // namespace
-
 // In the order of the backward pass: the first that writes a gradient overwrites.
 template <typename T>
 std::vector<NodeStage<T>> make_stages(const PlanGraph& graph, std::vector<Segment>& segments,
@@ -72,12 +69,18 @@ std::vector<NodeStage<T>> make_stages(const PlanGraph& graph, std::vector<Segmen
         gradients.push_back(mode);
       }
       Builder<T> builder{values, arena, number, count, has_backward, graph.winograd};
+      builder.blocks = segment.blocks;
+      builder.is_folded = i < graph.fold.nodes;
       stage = make_stage(builder, node, gradients);
-      if (stage) segment.work += stage->report().flops / y.layout.blocks() + 4 * y.layout.block();
+      if (stage) segment.work += stage->report().flops / segment.blocks + 4 * y.layout.block();
     }
   }
   return stages;
 }
+template std::unique_ptr<Stage<float>> make_stage(Builder<float>&, const PlanNode&,
+                                                  const std::vector<GradientMode>&);
+template std::unique_ptr<Stage<double>> make_stage(Builder<double>&, const PlanNode&,
+                                                   const std::vector<GradientMode>&);
 template std::vector<NodeStage<float>> make_stages(const PlanGraph&, std::vector<Segment>&,
                                                    std::vector<Value>&, Arena&);
 template std::vector<NodeStage<double>> make_stages(const PlanGraph&, std::vector<Segment>&,

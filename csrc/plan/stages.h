@@ -13,6 +13,10 @@ struct NodeStage {
   std::vector<GradientMode> gradients;  // how backward writes those of its inputs
 };
 
+template <typename T>
+std::unique_ptr<Stage<T>> make_stage(Builder<T>& builder, const PlanNode& node,
+                                     const std::vector<GradientMode>& gradients);
+
 // They add their working memory to the arena, and their work to that of the segments.
 template <typename T>
 std::vector<NodeStage<T>> make_stages(const PlanGraph& graph, std::vector<Segment>& segments,

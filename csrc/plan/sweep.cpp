@@ -150,7 +150,9 @@ Sweep forward_sweep(const Conv2dShape& s, const Layout& x, const Layout& y, std:
   classify(
       sweep, w, channels, y,
       [&](std::int64_t oh) {
-        return whole ? range(w.KH) : forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H);
+        return whole || x.is_folded()
+                   ? range(w.KH)
+                   : forward_taps(oh, w.stride_h, w.top, w.KH, w.dilation_h, w.H);
       },
       [&](std::int64_t ow) {
         return whole ? range(w.KW) : forward_taps(ow, w.stride_w, w.left, w.KW, w.dilation_w, w.W);
@@ -175,7 +177,10 @@ Sweep backward_sweep(const Conv2dShape& s, const Layout& dx, const Layout& dy, s
   sweep.a_row = outputs * w.KH * w.KW;
   classify(
       sweep, w, outputs, dx,
-      [&](std::int64_t h) { return backward_taps(h, w.stride_h, w.top, w.KH, w.dilation_h, w.OH); },
+      [&](std::int64_t h) {
+        return dy.is_folded() ? range(w.KH)
+                              : backward_taps(h, w.stride_h, w.top, w.KH, w.dilation_h, w.OH);
+      },
       [&](std::int64_t v) {
         return backward_taps(v, w.stride_w, w.left, w.KW, w.dilation_w, w.OW);
       },

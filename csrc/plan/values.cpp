@@ -107,6 +107,15 @@ void spread_out(const PlanGraph& graph, std::vector<Value>& values) {
   }
 }
 
+// What is read of the input, and what lies nowhere but between the nodes of a fold.
+void limit_to_full_blocks(const Fold& fold, std::vector<Value>& values) {
+  for (std::size_t i = 0; i < fold.rows.size(); ++i) {
+    if (fold.rows[i] == 0 || static_cast<int>(i) == fold.y) continue;
+    values[i].layout.samples = fold.blocks * kBlockLanes;
+    if (static_cast<int>(i) != fold.x) values[i].gradient_layout.samples = values[i].layout.samples;
+  }
+}
+
 // How much longer than a lane of blocks a sample takes in arrays, as measured. There, it is pixels
 // that fill the vectors, and few channels are slow backward; the first convolution mostly passes no
 // gradient to its input.
@@ -169,6 +178,7 @@ std::vector<Value> values_of(const PlanGraph& graph, std::int64_t element_bytes)
   find_rows(graph, element_bytes, values);
   find_reached(graph, values);
   spread_out(graph, values);
+  limit_to_full_blocks(graph.fold, values);
   return values;
 }
 

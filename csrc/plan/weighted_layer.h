@@ -34,7 +34,7 @@ struct WeightedLayer {
         dw_again(gradients.dw_again),
         db_again(gradients.db_again),
         masked(builder.value(node.y).masked),
-        masks_dx(!x.has_halo() && builder.masks(node.x, gradients.dx)) {
+        masks_dx(!x.has_halo() && !dx.has_halo() && builder.masks(node.x, gradients.dx)) {
     if (relu && !masked) builder.keep(node.y);
     if (masks_dx) builder.keep(node.x);
   }

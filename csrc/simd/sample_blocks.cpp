@@ -53,9 +53,22 @@ void scatter(std::int64_t count, const T* from, T* const* rows) {
   }
 }
 
+template <typename T>
+void take(std::int64_t count, std::int64_t begin, std::int64_t end, const T* from, T* to) {
+  constexpr int lanes = kLanes<T>;
+  for (int first = 0; first < kSamples; first += lanes) {
+    Vector<T> lane{};
+    for (int i = 0; i < lanes; ++i) lane[i] = static_cast<T>(first + i);
+    const auto taken = (lane >= Vector<T>{} + static_cast<T>(begin)) &
+                       (lane < Vector<T>{} + static_cast<T>(end));
+    for (std::int64_t i = first; i < count * kSamples; i += kSamples)
+      store<T>(to + i, taken ? load(from + i) : Vector<T>{});
+  }
+}
+
 }  // namespace
 
-void get(SampleBlockKernels<float>& k) { k = {gather<float>, scatter<float>}; }
-void get(SampleBlockKernels<double>& k) { k = {gather<double>, scatter<double>}; }
+void get(SampleBlockKernels<float>& k) { k = {gather<float>, scatter<float>, take<float>}; }
+void get(SampleBlockKernels<double>& k) { k = {gather<double>, scatter<double>, take<double>}; }
 
 }  // namespace pynn::PYNN_ISA

@@ -13,6 +13,9 @@ struct SampleBlockKernels {
   void (*gather)(std::int64_t count, const T* const* rows, T* to);
   // rows[i][0 ... count) = lane i of from (count, 16), except where rows[i] is null.
   void (*scatter)(std::int64_t count, const T* from, T* const* rows);
+  // to (count, 16): lanes begin ... end of from, and 0 in the others, which are read as well. The
+  // two may be one.
+  void (*take)(std::int64_t count, std::int64_t begin, std::int64_t end, const T* from, T* to);
 };
 
 }  // namespace pynn

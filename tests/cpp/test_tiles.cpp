@@ -401,6 +401,15 @@ TEST(sample_blocks) {
               CHECK(block[i * kLanes16 + lane] == expected, "gather", count, samples, i, lane);
               if (lane < samples) CHECK(back[lane * count + i] == expected, "scatter", count, i);
             }
+          for (std::int64_t begin : {0, 1, 5})
+            for (std::int64_t end : {5, 12, 16}) {
+              T* const taken = arrays.output(count * kLanes16);
+              k.sample_blocks.take(count, begin, end, block, taken);
+              for (std::int64_t i = 0; i < count * kLanes16; ++i) {
+                const bool kept = begin <= i % kLanes16 && i % kLanes16 < end;
+                CHECK(taken[i] == (kept ? block[i] : T(0)), "take", count, begin, end, i);
+              }
+            }
         });
   });
 }
