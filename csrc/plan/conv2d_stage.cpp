@@ -75,9 +75,8 @@ class Conv2dStage final : public Stage<T> {
     if (KernelColumns::suits(shape_)) {
       kernel_columns_.emplace(shape_, layer_.x, layer_.y);
       parts_ = builder.arena.add_blocks(
-          blocks_,
-          kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)), builder.segment,
-          builder.segment);
+          blocks_, kernel_columns_->part_elements() * static_cast<std::int64_t>(sizeof(T)),
+          builder.segment, builder.segment);
     } else if (builder.winograd && suits_winograd(shape_, Direction::forward)) {
       winograd_forward_.emplace(shape_, layer_.x, layer_.y, Direction::forward);
       panels_ = builder.forward_scratch(winograd_forward_->weight_elements());
@@ -106,8 +105,8 @@ class Conv2dStage final : public Stage<T> {
       }
     }
     if (layer_.needs_db)
-      bias_shards_ = unfolded_ ? unfolded_->bias_shards_
-                               : builder.backward_scratch(shards_in_all_ * shape_.O);
+      bias_shards_ =
+          unfolded_ ? unfolded_->bias_shards_ : builder.backward_scratch(shards_in_all_ * shape_.O);
     if (layer_.needs_dw) {
       shards_ = unfolded_ ? unfolded_->shards_
                           : builder.backward_scratch(shards_in_all_ * weight_count());
@@ -188,21 +187,19 @@ class Conv2dStage final : public Stage<T> {
 
   StageReport report() const override {
     const Window& w = shape_.window;
-    const std::int64_t flops =
-        blocks_ * (kernel_columns_     ? kernel_columns_->flops()
-                             : winograd_forward_ ? winograd_forward_->flops()
-                                                 : forward_.flops * shape_.groups);
+    const std::int64_t flops = blocks_ * (kernel_columns_     ? kernel_columns_->flops()
+                                          : winograd_forward_ ? winograd_forward_->flops()
+                                                              : forward_.flops * shape_.groups);
     StageReport report{message("conv2d ", w.KH, " x ", w.KW, ", ", shape_.C, " -> ", shape_.O,
                                " channels", winograd_forward_ ? ", Winograd" : "",
                                layer_.relu ? " + relu" : "", pool_ ? " + " + pool_->what() : ""),
                        flops, 0};
     if (layer_.needs_dx())
-      report.backward_flops +=
-          blocks_ *
-          (winograd_backward_ ? winograd_backward_->flops() : backward_.flops * shape_.groups);
+      report.backward_flops += blocks_ * (winograd_backward_ ? winograd_backward_->flops()
+                                                             : backward_.flops * shape_.groups);
     if (layer_.needs_dw)
-      report.backward_flops += 2 * weight_count() * (shifts_.empty() ? w.OH * w.OW : w.H * w.W) *
-                               blocks_ * kBlockLanes;
+      report.backward_flops +=
+          2 * weight_count() * (shifts_.empty() ? w.OH * w.OW : w.H * w.W) * blocks_ * kBlockLanes;
     return report;
   }
 
@@ -441,15 +438,14 @@ class Conv2dStage final : public Stage<T> {
   void bias_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {
     const std::int64_t plane = layer_.dy.plane(), first = blocks.begin * shape_.O;
     const std::int64_t bands = pool_ ? pool_->bands() : 1;
-    parallel_for(blocks.count() * shape_.O, plane * kWorkPerMove,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t band = 0; band < bands; ++band)
-                     isa_table<T>().dot_product.sum_rows(
-                         end - begin, plane, 1, 0, pool_ ? pool_->pixels(band) : layer_.dy.pixels(),
-                         dy + (first + begin) * plane +
-                             layer_.dy.at(pool_ ? pool_->first_row(band) : 0, 0),
-                         band > 0, bias_shards(run) + first + begin);
-                 });
+    parallel_for(
+        blocks.count() * shape_.O, plane * kWorkPerMove, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t band = 0; band < bands; ++band)
+            isa_table<T>().dot_product.sum_rows(
+                end - begin, plane, 1, 0, pool_ ? pool_->pixels(band) : layer_.dy.pixels(),
+                dy + (first + begin) * plane + layer_.dy.at(pool_ ? pool_->first_row(band) : 0, 0),
+                band > 0, bias_shards(run) + first + begin);
+        });
   }
 
   // A unit of work sums the gradients of some outputs and columns. Its sums stay in the
@@ -471,8 +467,7 @@ class Conv2dStage final : public Stage<T> {
       const std::int64_t rows = std::clamp<std::int64_t>(outputs, 1, tiles * kernels.rows);
       const WeightUnits units{(outputs + rows - 1) / rows,
                               std::min(rows * columns / sums + 1, column_tiles)};
-      if (tiles == 1 || blocks_ * shape_.groups * units.rows * units.panels >= kUnits)
-        return units;
+      if (tiles == 1 || blocks_ * shape_.groups * units.rows * units.panels >= kUnits) return units;
     }
   }
 
@@ -492,9 +487,7 @@ class Conv2dStage final : public Stage<T> {
     return in_place ? dw.memory() : run.at(shards_) + first_shard_ * weight_count();
   }
 
-  T* bias_shards(const Run<T>& run) const {
-    return run.at(bias_shards_) + first_shard_ * shape_.O;
-  }
+  T* bias_shards(const Run<T>& run) const { return run.at(bias_shards_) + first_shard_ * shape_.O; }
 
   // The weight gradient of each of these blocks, in its shard.
   void weight_gradients(const Run<T>& run, BlockRange blocks, const T* dy) const {

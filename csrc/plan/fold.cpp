@@ -24,9 +24,7 @@ bool pools_whole_rows(const Window& w) {
 
 // Whether bands can go through this node; what it does then.
 bool goes_through(const PlanGraph& graph, const PlanNode& node, std::vector<Step>& steps) {
-  const auto height = [&](int value) {
-    return graph.shapes[static_cast<std::size_t>(value)][2];
-  };
+  const auto height = [&](int value) { return graph.shapes[static_cast<std::size_t>(value)][2]; };
   if (const auto* const conv = std::get_if<Conv2dNode>(&node)) {
     const Window& w = conv->shape.window;
     if (w.stride_h != 1) return false;
@@ -96,9 +94,9 @@ Fold fold_of(const PlanGraph& graph) {
       last = std::max(last, rows_for(steps[k].height, ratio[k + 1]));
     double saved = 0;
     for (std::size_t k = 0; k < steps.size(); ++k)
-      saved += static_cast<double>(steps[k].work * kBlockLanes / batch) *
-               (1 - static_cast<double>(last * ratio[k + 1]) /
-                        static_cast<double>(steps[k].height));
+      saved +=
+          static_cast<double>(steps[k].work * kBlockLanes / batch) *
+          (1 - static_cast<double>(last * ratio[k + 1]) / static_cast<double>(steps[k].height));
     if (saved < static_cast<double>(most_saved)) continue;
     most_saved = static_cast<std::int64_t>(saved);
     best = {i + 1, batch / kBlockLanes, samples, up(height, last * ratio[0]), x, y, {}};
@@ -137,9 +135,8 @@ void each_row(const Layout& layout, Element* images, const Visit& visit) {
                      const std::int64_t h = band * layout.height + row;
                      for (std::int64_t i = 0; i < layout.samples && h < layout.image_height; ++i)
                        lanes[band * layout.samples + i] =
-                           images +
-                           ((i * layout.channels + channel) * layout.image_height + h) *
-                               layout.width;
+                           images + ((i * layout.channels + channel) * layout.image_height + h) *
+                                        layout.width;
                    }
                    visit(lanes, channel * layout.plane() + layout.at(row, 0));
                  }
@@ -168,30 +165,30 @@ void from_bands(const Layout& layout, const T* bands, T* images) {
 template <typename T>
 void join_bands(const Layout& layout, T* bands) {
   const std::int64_t height = layout.height, rows = layout.top + height + layout.bottom;
-  parallel_for(layout.channels, rows * layout.row() * kWorkPerMove / 4,
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t unit = begin * rows; unit < end * rows; ++unit) {
-                   T* const plane = bands + unit / rows * layout.plane();
-                   const std::int64_t row = unit % rows - layout.top;
-                   // Bands for which this row lies within the image.
-                   const std::int64_t first = row < 0 ? up(-row, height) : 0;
-                   const std::int64_t last =
-                       std::clamp(up(layout.image_height - row, height), first, layout.bands);
-                   if (row >= 0 && row < height && last == layout.bands) continue;
-                   // It is a row of bands that lie so many further.
-                   const std::int64_t further = row < 0 ? -first : row / height;
-                   isa_table<T>().sample_blocks.take(
-                       layout.row() / kBlockLanes, first * layout.samples, last * layout.samples,
-                       plane + layout.at(row - further * height, -layout.left) +
-                           further * layout.samples,
-                       plane + layout.at(row, -layout.left));
-                 }
-               });
+  parallel_for(
+      layout.channels, rows * layout.row() * kWorkPerMove / 4,
+      [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t unit = begin * rows; unit < end * rows; ++unit) {
+          T* const plane = bands + unit / rows * layout.plane();
+          const std::int64_t row = unit % rows - layout.top;
+          // Bands for which this row lies within the image.
+          const std::int64_t first = row < 0 ? up(-row, height) : 0;
+          const std::int64_t last =
+              std::clamp(up(layout.image_height - row, height), first, layout.bands);
+          if (row >= 0 && row < height && last == layout.bands) continue;
+          // It is a row of bands that lie so many further.
+          const std::int64_t further = row < 0 ? -first : row / height;
+          isa_table<T>().sample_blocks.take(
+              layout.row() / kBlockLanes, first * layout.samples, last * layout.samples,
+              plane + layout.at(row - further * height, -layout.left) + further * layout.samples,
+              plane + layout.at(row, -layout.left));
+        }
+      });
 }
 
-#define PYNN_INSTANTIATE(T)                               \
-  template void to_bands(const Layout&, const T*, T*);    \
-  template void from_bands(const Layout&, const T*, T*);  \
+#define PYNN_INSTANTIATE(T)                              \
+  template void to_bands(const Layout&, const T*, T*);   \
+  template void from_bands(const Layout&, const T*, T*); \
   template void join_bands(const Layout&, T*);
 PYNN_INSTANTIATE(float)
 PYNN_INSTANTIATE(double)

@@ -82,7 +82,7 @@ class Plan {
   Arena arena_;
   std::vector<NodeStage<T>> stages_;  // of each node
   std::optional<FoldedBlock<T>> folded_;
-  std::int64_t slots_ = 1;            // of blocks that pass by at the same time
+  std::int64_t slots_ = 1;  // of blocks that pass by at the same time
 };
 
 }  // namespace pynn

@@ -68,10 +68,10 @@ struct Builder {
   std::vector<Value>& values;
   Arena& arena;
   int segment = 0, segments = 0;
-  bool backward = false;  // whether this node has a backward pass
-  bool winograd = false;  // as in the graph
-  std::int64_t blocks = 0;           // that the stage walks
-  bool is_folded = false;            // whether there is one more, which another stage walks
+  bool backward = false;               // whether this node has a backward pass
+  bool winograd = false;               // as in the graph
+  std::int64_t blocks = 0;             // that the stage walks
+  bool is_folded = false;              // whether there is one more, which another stage walks
   const Stage<T>* unfolded = nullptr;  // in that stage, the one that walks the others
 
   Value& value(int number) { return values[static_cast<std::size_t>(number)]; }

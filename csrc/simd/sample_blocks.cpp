@@ -59,8 +59,8 @@ void take(std::int64_t count, std::int64_t begin, std::int64_t end, const T* fro
   for (int first = 0; first < kSamples; first += lanes) {
     Vector<T> lane{};
     for (int i = 0; i < lanes; ++i) lane[i] = static_cast<T>(first + i);
-    const auto taken = (lane >= Vector<T>{} + static_cast<T>(begin)) &
-                       (lane < Vector<T>{} + static_cast<T>(end));
+    const auto taken =
+        (lane >= Vector<T>{} + static_cast<T>(begin)) & (lane < Vector<T>{} + static_cast<T>(end));
     for (std::int64_t i = first; i < count * kSamples; i += kSamples)
       store<T>(to + i, taken ? load(from + i) : Vector<T>{});
   }
