@@ -193,7 +193,8 @@ class Plan:
     def explain(self) -> str:
         """What runs, in the order it runs: for each node, what it became, the layout of its result
         ([blocks of 16 samples][channels][rows][columns][16], with a halo of zeros where a
-        convolution needs one; of few samples [samples][channels][rows][columns]), the arithmetic
+        convolution needs one; of few samples [samples][channels][rows][columns]; "and [1]..." is
+        a last block of few samples, whose images lie in bands of rows side by side), the arithmetic
         forward and backward, and the size of the result."""
         rows = [("where", "what", "layout", "MFLOP", "backward", "KiB")]
         flops = backward_flops = 0
