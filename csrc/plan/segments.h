@@ -35,8 +35,8 @@ std::vector<Segment> segments_of(const PlanGraph& graph, const std::vector<Value
 bool passes_blocks(const std::vector<Segment>& segments, int time);
 
 // Calls function(BlockRange) for all blocks of a segment, and folded() where it has a folded one.
-// Where they go one by one, a slot is a thread's, which takes the next block when it has done one;
-// there are no more slots than blocks.
+// Where they go one by one, a slot is a thread's, which takes the next block when it has done one,
+// or a block's where there are more threads than blocks.
 // Of the blocks that slots cannot share evenly, all threads do each stage together, unless that
 // costs more than it saves.
 template <typename Function, typename Folded>

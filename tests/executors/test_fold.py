@@ -1,10 +1,6 @@
 """The last block of a batch, whose images lie in bands of rows side by side."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -192,8 +188,6 @@ def test_same_bits_on_any_number_of_threads_by_hand_and_compiled(name, batch):
 
 
 SCRIPT = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
 from executors.test_fold import NETWORKS, run
 print(json.dumps({name: {k: v.ravel().tolist() for k, v in run(name, 36).items()}
                   for name in NETWORKS}))
@@ -201,13 +195,8 @@ print(json.dumps({name: {k: v.ravel().tolist() for k, v in run(name, 36).items()
 
 
 @pytest.mark.parametrize("isa", _core.config()["available_isas"])
-def test_every_instruction_set(isa):
-    tests = os.path.dirname(os.path.dirname(__file__))
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tests], env=os.environ | {"PYNN_ISA": isa},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name, arrays in json.loads(result.stdout).items():
+def test_every_instruction_set(isa, printed_on):
+    for name, arrays in printed_on(isa, SCRIPT).items():
         expected = run(name, 36, backend="numpy")
         for path, values in arrays.items():
             np.testing.assert_allclose(

@@ -1,11 +1,7 @@
 """Plans against the NumPy reference, on any number of threads and every instruction set."""
 
 import itertools
-import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -407,8 +403,6 @@ def test_subnormal_numbers_count_as_zero_within_a_step_alone():
 
 
 SCRIPT = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
 from executors.test_plan import NETWORKS, run
 print(json.dumps([[name, batch, {k: v.ravel().tolist() for k, v in run(name, batch, "float32").items()}]
                   for name in NETWORKS for batch in (1, 9, 20)]))
@@ -416,13 +410,8 @@ print(json.dumps([[name, batch, {k: v.ravel().tolist() for k, v in run(name, bat
 
 
 @pytest.mark.parametrize("isa", _core.config()["available_isas"])
-def test_every_instruction_set(isa):
-    tests = os.path.dirname(os.path.dirname(__file__))
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, tests], env=os.environ | {"PYNN_ISA": isa},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name, batch, arrays in json.loads(result.stdout):
+def test_every_instruction_set(isa, printed_on):
+    for name, batch, arrays in printed_on(isa, SCRIPT):
         expected = run(name, batch, backend="numpy")
         for path, values in arrays.items():
             np.testing.assert_allclose(
